@@ -1,0 +1,118 @@
+// What every subcommand shares: the model argument, device, threads, logging, --json, progress, and how a subcommand
+// is declared.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "core/model/backend.h"
+#include "core/quant/quantizer.h"
+#include "formats/json.h"
+
+namespace qtool {
+
+// Options of every subcommand, as typed and defaulted.
+struct CommonOptions {
+  std::string model;             // resolve with model_folder()
+  std::string device = "auto";   // auto | cpu | cuda | cuda:N
+  int threads = 0;               // 0: all the machine (or OMP_NUM_THREADS) gives
+  bool json = false;
+  bool quiet = false;
+  bool verbose = false;
+  std::string log_level;
+  std::string log_file;
+  std::string color = "auto";    // auto | always | never
+  bool offline = false;
+  std::string revision;
+};
+
+// One row of the program: `declare` adds the options to `app` and returns what to run once they are parsed; the run
+// returns the exit code of a success (0, or kVerification for a failed threshold) and throws Error otherwise.
+struct Subcommand {
+  std::string_view name;
+  std::string_view summary;      // one line in `qtool --help`
+  std::function<int()> (*declare)(CLI::App& app, const CommonOptions& common);
+};
+
+std::function<int()> declare_quantize(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_inspect(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_footprint(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_generate(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_tokenize(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_evaluate(CLI::App& app, const CommonOptions& common);
+
+// Adds an option with its environment twin: "--max-ram" <- $QTOOL_MAX_RAM. Prefer these over app.add_option.
+template <typename T>
+CLI::Option* option(CLI::App& app, const std::string& names, T& value, const std::string& help);
+CLI::Option* flag(CLI::App& app, const std::string& names, bool& value, const std::string& help);
+
+// The folder of the model named on the command line, by $QTOOL_MODEL, or the demo model that ships with qtool.
+// Errors: kNotFound, saying where it looked.
+std::string model_folder(const CommonOptions& common);
+
+// Backend and quantizer of --device. `auto` is the first GPU, or the CPU where there is none.
+std::unique_ptr<Backend> make_backend(const CommonOptions& common);
+std::unique_ptr<Quantizer> make_quantizer(const CommonOptions& common);
+int thread_count(const CommonOptions& common);
+
+// The payload. stdout carries nothing else. Errors: kIo when stdout cannot be written; a closed pipe ends the program
+// quietly.
+void print_out(std::string_view text);
+void print_json(const Json& document);  // one object and a newline
+
+// The scheme options that quantize, footprint, generate and evaluate share: --bits --quant-type --double-quant
+// --block-size --int8-threshold --compute-dtype --quant-storage --skip-modules.
+struct SchemeOptions {
+  int bits = 4;
+  std::string quant_type = "nf4";
+  bool double_quant = false;
+  int block_size = 64;
+  double int8_threshold = 6.0;
+  std::string compute_dtype;               // empty: the default of the command
+  std::string quant_storage = "uint8";
+  std::vector<std::string> skip_modules;
+  bool any_given = false;                  // after parsing: a scheme was asked for
+};
+void add_scheme_options(CLI::App& app, SchemeOptions& scheme);
+QuantSpec quant_spec_of(const SchemeOptions& scheme);  // errors: kUsage
+
+// "5GB", "60KB" (decimal), "4GiB" (binary), "123" -> bytes. Errors: kUsage, naming the option.
+std::int64_t parse_bytes(std::string_view text, std::string_view option_name);
+std::string human_bytes(std::int64_t bytes);  // "3.67 GB"
+
+// Rate and time left of a long job on stderr: a bar on a terminal, elsewhere a line at most every 5 % or 10 s; nothing
+// with --quiet. Thread-safe.
+class Progress {
+ public:
+  Progress(const CommonOptions& common, std::string label, std::int64_t total_bytes);
+  ~Progress();
+  void advance(std::int64_t bytes);
+
+ private:
+  void show(bool last);
+  std::mutex mutex_;
+  std::string label_;
+  std::int64_t total_ = 0;
+  std::int64_t done_ = 0;
+  bool silent_ = false;
+  bool terminal_ = false;
+  double last_fraction_ = 0.0;
+  std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point last_shown_;
+};
+
+template <typename T>
+CLI::Option* option(CLI::App& app, const std::string& names, T& value, const std::string& help) {
+  CLI::Option* added = app.add_option(names, value, help);
+  std::string twin = "QTOOL_";
+  for (const char c : added->get_lnames().empty() ? added->get_name() : added->get_lnames().front())
+    twin += c == '-' ? '_' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+  return added->envname(twin);
+}
+
+}  // namespace qtool

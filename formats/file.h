@@ -1,0 +1,79 @@
+// Files and folders: positioned reads that never short-read silently, and outputs that appear whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace qtool {
+
+// A file open for reading. Reads are positioned (pread), so one object serves many threads. Not memory-mapped: a
+// mapped file that shrinks kills the process with SIGBUS, and its pages count as resident memory.
+class InputFile {
+ public:
+  explicit InputFile(const std::string& path);  // errors: kNotFound, kIo
+  InputFile(InputFile&& other) noexcept;
+  InputFile& operator=(InputFile&& other) noexcept;
+  ~InputFile();
+
+  const std::string& path() const { return path_; }
+  std::int64_t size() const { return size_; }
+
+  // Fills all of `out` from `offset`. Errors: kIo, also when the file has shrunk since it was opened.
+  void read_at(std::int64_t offset, std::span<std::byte> out) const;
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+  std::int64_t size_ = 0;
+};
+
+// The whole content of a small file. Errors: kNotFound, kIo, kMalformed when it is larger than `max_bytes`.
+std::string read_file(const std::string& path, std::int64_t max_bytes = std::int64_t{64} << 20);
+
+// A file of known or growing size open for positioned writing. Thread-safe.
+class OutputFile {
+ public:
+  explicit OutputFile(const std::string& path);  // created or emptied; errors: kIo
+  OutputFile(OutputFile&& other) noexcept;
+  OutputFile& operator=(OutputFile&& other) noexcept;
+  ~OutputFile();
+
+  const std::string& path() const { return path_; }
+  void write_at(std::int64_t offset, std::span<const std::byte> data);  // errors: kIo with path, errno and free space
+  void resize(std::int64_t bytes);
+  void sync();  // data is on the disk when it returns
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+};
+
+// A folder being written. It takes shape under a hidden sibling name and gets its own name in one rename by
+// commit(); a writer that dies or throws leaves no folder of the final name.
+class AtomicFolder {
+ public:
+  // Errors: kIo when `target`'s parent cannot be written, kUsage when `target` exists and `replace` is false.
+  AtomicFolder(const std::string& target, bool replace);
+  AtomicFolder(const AtomicFolder&) = delete;
+  ~AtomicFolder();  // removes what was not committed
+
+  const std::string& target() const { return target_; }
+  std::string path_of(const std::string& name) const;              // where to write file `name` meanwhile
+  void write(const std::string& name, std::string_view content);  // a small file, synced
+  void commit();
+
+ private:
+  std::string target_;
+  std::string staging_;
+  bool replace_ = false;
+  bool committed_ = false;
+};
+
+bool is_directory(const std::string& path);
+bool exists(const std::string& path);
+std::int64_t free_bytes_at(const std::string& path);  // of the file system that holds `path` or its parent
+
+}  // namespace qtool
