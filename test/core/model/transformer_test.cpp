@@ -1,0 +1,137 @@
+// The forward pass' own promises: what it allocates, and that chunks and batches change nothing. Whether the
+// numbers are right is logits_test's question.
+#include "core/model/transformer.h"
+
+#include <numeric>
+
+#include "core/error.h"
+#include "core/model/session.h"
+#include "test/core/model/random_model.h"
+#include "test/support/paths.h"
+
+using namespace qtool;
+using namespace qtool::test;
+
+namespace {
+
+std::vector<std::int32_t> some_ids(std::int64_t count) {
+  std::vector<std::int32_t> ids;
+  for (std::int64_t i = 0; i < count; ++i) ids.push_back(static_cast<std::int32_t>((i * 7 + 3) % 40));
+  return ids;
+}
+
+std::vector<float> logits_after(Transformer& model, std::span<const std::int32_t> ids) {
+  Sequence sequence(model);
+  const auto logits = sequence.append(ids);
+  return {logits.begin(), logits.end()};
+}
+
+void check_close(std::span<const float> found, std::span<const float> expected) {
+  REQUIRE(found.size() == expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i] == Approx(expected[i]).margin(2e-5));
+}
+
+}  // namespace
+
+TEST_CASE("what is allocated is what the formulas say") {
+  const auto backend = make_cpu_backend(1);
+  for (const bool tied : {false, true}) {
+    ModelSpec spec = small_spec();
+    spec.tied_head = tied;
+    const Capacity capacity = capacity_of(3, 50);
+    const auto model = random_model(*backend, spec, capacity);
+    CHECK(model->kv_cache_bytes() == kv_cache_bytes(spec, 3, 50, DType::kF32));
+    CHECK(model->workspace_bytes() == workspace_bytes(spec, capacity));
+    const std::int64_t attention = 24 * 32 * 2 + 24 * 16 * 2;
+    const std::int64_t elements = 2 * (attention + 3 * 24 * 36 + 2 * 24) + 24 + 40 * 24 * (tied ? 1 : 2);
+    CHECK(model->weights_bytes() == 4 * elements);
+    // A decode step reads all of it but, where the head is its own matrix, only one row of the embedding.
+    CHECK(model->bytes_per_decode_step(10) ==
+          4 * (elements - (tied ? 0 : 40 * 24) + 24) + kv_cache_bytes(spec, 1, 10, DType::kF32));
+  }
+}
+
+TEST_CASE("the default context is what a run needs, within what the model was made for") {
+  ModelSpec spec = small_spec();
+  CHECK(default_context_tokens(spec, 10) == 64);
+  spec.max_positions = 100000;
+  CHECK(default_context_tokens(spec, 10) == kDefaultContextTokens);
+  CHECK(default_context_tokens(spec, 5000) == 5000);
+  CHECK(default_context_tokens(spec, 200000) == 100000);
+}
+
+TEST_CASE("a prompt may come in chunks, or token by token") {
+  const auto backend = make_cpu_backend(1);
+  Capacity capacity = capacity_of(1, 40);
+  const auto whole = random_model(*backend, small_spec(), capacity);
+  capacity.chunk_tokens = 7;
+  capacity.logit_rows = 2;
+  const auto chunked = random_model(*backend, small_spec(), capacity);
+  const auto ids = some_ids(31);
+  const auto expected = logits_after(*whole, ids);
+  check_close(logits_after(*chunked, ids), expected);
+
+  Sequence slowly(*whole);
+  std::span<const float> last;
+  for (const std::int32_t id : ids) last = slowly.append({&id, 1});
+  check_close(last, expected);
+}
+
+TEST_CASE("every token's logits come in order, whatever the chunks") {
+  const auto backend = make_cpu_backend(1);
+  Capacity capacity = capacity_of(1, 40);
+  capacity.chunk_tokens = 6;
+  capacity.logit_rows = 4;
+  const auto model = random_model(*backend, small_spec(), capacity);
+  const auto ids = some_ids(15);
+  std::vector<std::vector<float>> seen;
+  Sequence sequence(*model);
+  sequence.append(ids, [&](std::int64_t index, std::span<const float> logits) {
+    CHECK(index == static_cast<std::int64_t>(seen.size()));
+    seen.emplace_back(logits.begin(), logits.end());
+  });
+  REQUIRE(seen.size() == ids.size());
+  for (const std::size_t length : {1u, 6u, 7u, 15u})
+    check_close(seen[length - 1], logits_after(*model, std::span(ids).first(length)));
+}
+
+TEST_CASE("sequences of one step do not see each other") {
+  const auto backend = make_cpu_backend(2);
+  const auto model = random_model(*backend, small_spec(), capacity_of(3, 40));
+  const auto ids = some_ids(20);
+  const std::vector<std::int32_t> first(ids.begin(), ids.begin() + 12), second(ids.begin() + 12, ids.end());
+  const auto expected_first = logits_after(*model, first), expected_second = logits_after(*model, second);
+
+  const Segment segments[] = {{2, 0, 12}, {1, 0, 8}};
+  model->forward(segments, ids);
+  const std::int64_t rows[] = {11, 19};
+  const auto found = model->logits(rows);
+  check_close(found.first(40), expected_first);
+  check_close(found.last(40), expected_second);
+}
+
+TEST_CASE("weights of another shape than the configuration's are refused") {
+  const auto backend = make_cpu_backend(1);
+  ModelSpec stored = small_spec(), described = small_spec();
+  described.intermediate_size = 40;
+  RandomWeights weights(stored);
+  Transformer::Options options;
+  options.capacity = capacity_of(1, 16);
+  try {
+    const Transformer model(described, *backend, weights, options, nullptr);
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ExitCode::kMalformed);
+    CHECK(std::string(error.what()).find("layer 0's gate projection has shape [36, 24]") !=
+          std::string::npos);
+  }
+}
+
+TEST_CASE("ids outside the vocabulary are refused") {
+  const auto backend = make_cpu_backend(1);
+  const auto model = random_model(*backend, small_spec(), capacity_of(1, 16));
+  for (const std::int32_t id : {-1, 40}) {
+    Sequence sequence(*model);
+    CHECK_THROWS_AS(sequence.append({&id, 1}), Error);
+  }
+}
