@@ -18,6 +18,7 @@ struct SourceTensor {
   DType dtype;
   Shape shape;
   TensorRole role;
+  std::string module = {};  // of the output, where it is not that of `name`: a tied matrix stored under the head's name
 };
 
 // What is to be done, resolved from the options and the checkpoint.
@@ -26,6 +27,7 @@ struct PlanOptions {
   DType rest_dtype = DType::kBF16;         // of tensors that stay unquantized; also their dtype before quantization
   std::vector<std::string> skip_modules;   // the user's, added to the automatic ones
   bool tied_head = false;
+  std::string head_module = "lm_head";     // where the model has its output head, whether stored or not
 };
 
 // One tensor of the input and the pieces it becomes.
@@ -42,6 +44,7 @@ struct Plan {
   DType rest_dtype;
   std::vector<std::string> skip_modules;  // resolved: what quantization_config's llm_int8_skip_modules shall list
   std::vector<PlanEntry> entries;         // in the order of the output: transformers' dot_natural_key of the names
+  std::vector<SourceTensor> dropped;      // not in the output: stray buffers, the second copy of a tied matrix
 
   std::int64_t bytes() const;             // of all parts
   std::int64_t parameters() const;        // logical elements of all sources, tied once
@@ -55,6 +58,10 @@ struct Plan {
 //   - ...and nothing else: whatever is kept carries its reason.
 // Errors: kUsage for a skip module that matches nothing; kUnsupported for a storage type that does not divide a weight.
 Plan make_plan(std::vector<SourceTensor> tensors, const PlanOptions& options);
+
+// Bytes of the buffers that transformers 5 keeps for rotary embeddings and counts in its footprint: inv_freq and
+// original_inv_freq, float32 [rotary_dim / 2] each.
+constexpr std::int64_t rotary_buffer_bytes(int rotary_dim) { return 2 * std::int64_t{4} * ((rotary_dim + 1) / 2); }
 
 // transformers' order of a saved state_dict: names split at dots, numeric parts by value, trailing digits by value.
 bool dot_natural_less(const std::string& a, const std::string& b);

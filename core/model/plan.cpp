@@ -1,0 +1,175 @@
+#include "core/model/plan.h"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+
+#include "core/error.h"
+#include "core/model/skip_rules.h"
+
+namespace qtool {
+namespace {
+
+std::string_view suffix_of(Piece piece) { return piece == Piece::kWeight ? ".weight" : ".bias"; }
+
+// The tensor's name in the output, without ".weight" or ".bias".
+std::string module_of(const SourceTensor& tensor) {
+  if (!tensor.module.empty()) return tensor.module;
+  const std::string_view suffix = suffix_of(tensor.role.piece);
+  if (tensor.name.size() <= suffix.size() ||
+      tensor.name.compare(tensor.name.size() - suffix.size(), suffix.size(), suffix) != 0)
+    throw internal_error("tensor '" + escaped(tensor.name) + "' does not end in " + std::string(suffix));
+  return tensor.name.substr(0, tensor.name.size() - suffix.size());
+}
+
+// A weight of a module that bitsandbytes would replace, the skip list aside.
+bool is_linear_weight(const SourceTensor& tensor) {
+  return is_linear(tensor.role.role) && tensor.role.piece == Piece::kWeight;
+}
+
+// Why a tensor is kept, in words; nothing when it is to be quantized.
+std::string reason_to_keep(const PlanEntry& entry, const PlanOptions& options, const SkipList& skip) {
+  const TensorRole& role = entry.source.role;
+  if (options.quant.method == QuantMethod::kNone) return "no quantization asked for";
+  if (role.piece == Piece::kBias) return "bias";
+  if (role.role == Role::kHead) return options.tied_head ? "tied to the embedding" : "output head";
+  if (role.role == Role::kEmbedding && options.tied_head) return "tied to the output head";
+  if (!is_linear(role.role)) return "not a linear layer";
+  if (skip.skipped.contains(entry.module)) return "named by --skip-modules";
+  return {};
+}
+
+SkipList skip_list_of(const std::vector<PlanEntry>& entries, const PlanOptions& options) {
+  std::vector<std::string> linear;
+  std::vector<std::string> all;
+  std::vector<std::string> automatic;
+  for (const PlanEntry& entry : entries) {
+    all.push_back(entry.module);
+    if (is_linear_weight(entry.source)) linear.push_back(entry.module);
+    if (entry.source.role.role == Role::kEmbedding && options.tied_head) automatic.push_back(entry.module);
+  }
+  automatic.push_back(options.head_module);
+  return resolve_skip_list(automatic, options.skip_modules, linear, all);
+}
+
+std::vector<Part> parts_for(const PlanEntry& entry, const PlanOptions& options) {
+  const SourceTensor& source = entry.source;
+  if (!entry.quantized)
+    return {{std::string(suffix_of(source.role.piece)), options.rest_dtype, source.shape}};
+  try {
+    return parts_of(source.shape, options.rest_dtype, options.quant,
+                    typical_quant_state_bytes(source.shape, options.rest_dtype, options.quant));
+  } catch (const Error& error) {
+    throw error.within("tensor '" + escaped(source.name) + "'");
+  }
+}
+
+// --- transformers' dot_natural_key: a name as a list of parts, each a number or a text with a number behind
+// it
+
+bool all_digits(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+// Three-way comparison of decimal numbers of any length.
+int compare_numbers(std::string_view a, std::string_view b) {
+  a.remove_prefix(std::min(a.find_first_not_of('0'), a.size()));
+  b.remove_prefix(std::min(b.find_first_not_of('0'), b.size()));
+  if (a.size() != b.size()) return a.size() < b.size() ? -1 : 1;
+  return a.compare(b);
+}
+
+// (0, number) < (1, text) < (1, text, number)
+int compare_name_parts(std::string_view a, std::string_view b) {
+  const bool number_a = all_digits(a);
+  const bool number_b = all_digits(b);
+  if (number_a != number_b) return number_a ? -1 : 1;
+  if (number_a) return compare_numbers(a, b);
+  const std::size_t text_a = a.find_last_not_of("0123456789") + 1;
+  const std::size_t text_b = b.find_last_not_of("0123456789") + 1;
+  if (const int order = a.substr(0, text_a).compare(b.substr(0, text_b))) return order;
+  const bool plain_a = text_a == a.size();
+  const bool plain_b = text_b == b.size();
+  if (plain_a || plain_b) return static_cast<int>(plain_b) - static_cast<int>(plain_a);
+  return compare_numbers(a.substr(text_a), b.substr(text_b));
+}
+
+// The text up to the next dot; `rest` continues behind it. False when nothing is left.
+bool next_name_part(std::string_view& rest, bool& ended, std::string_view& part) {
+  if (ended) return false;
+  const auto dot = rest.find('.');
+  part = rest.substr(0, dot);
+  ended = dot == std::string_view::npos;
+  if (!ended) rest.remove_prefix(dot + 1);
+  return true;
+}
+
+}  // namespace
+
+bool dot_natural_less(const std::string& a, const std::string& b) {
+  std::string_view rest_a = a, rest_b = b, part_a, part_b;
+  bool ended_a = false, ended_b = false;
+  while (true) {
+    const bool more_a = next_name_part(rest_a, ended_a, part_a);
+    const bool more_b = next_name_part(rest_b, ended_b, part_b);
+    if (!more_a || !more_b) return !more_a && more_b;  // the shorter list comes first
+    if (const int order = compare_name_parts(part_a, part_b)) return order < 0;
+  }
+}
+
+Plan make_plan(std::vector<SourceTensor> tensors, const PlanOptions& options) {
+  Plan plan{options.quant, options.rest_dtype, {}, {}, {}};
+  const bool has_embedding = std::any_of(tensors.begin(), tensors.end(), [](const SourceTensor& tensor) {
+    return tensor.role.role == Role::kEmbedding;
+  });
+  for (SourceTensor& tensor : tensors) {
+    const bool second_copy = options.tied_head && has_embedding && tensor.role.role == Role::kHead &&
+                             tensor.role.piece == Piece::kWeight;
+    if (tensor.role.role == Role::kIgnored || second_copy) {
+      plan.dropped.push_back(std::move(tensor));
+      continue;
+    }
+    PlanEntry entry;
+    entry.module = module_of(tensor);
+    entry.source = std::move(tensor);
+    plan.entries.push_back(std::move(entry));
+  }
+  std::sort(plan.entries.begin(), plan.entries.end(), [](const PlanEntry& a, const PlanEntry& b) {
+    return dot_natural_less(a.module + std::string(suffix_of(a.source.role.piece)),
+                            b.module + std::string(suffix_of(b.source.role.piece)));
+  });
+
+  const SkipList skip =
+      options.quant.method == QuantMethod::kNone ? SkipList{} : skip_list_of(plan.entries, options);
+  plan.skip_modules = skip.keys;
+  for (PlanEntry& entry : plan.entries) {
+    entry.reason = reason_to_keep(entry, options, skip);
+    entry.quantized = entry.reason.empty();
+    entry.parts = parts_for(entry, options);
+  }
+  return plan;
+}
+
+std::int64_t Plan::bytes() const {
+  std::int64_t sum = 0;
+  for (const PlanEntry& entry : entries)
+    for (const Part& part : entry.parts) sum += part.bytes();
+  return sum;
+}
+
+std::int64_t Plan::parameters() const {
+  std::int64_t sum = 0;
+  for (const PlanEntry& entry : entries) sum += count_of(entry.source.shape);
+  return sum;
+}
+
+std::int64_t Plan::hf_memory_footprint(std::int64_t buffer_bytes) const {
+  std::int64_t sum = buffer_bytes;
+  for (const PlanEntry& entry : entries)
+    for (const Part& part : entry.parts)
+      if (part.suffix == ".weight" || part.suffix == ".bias")
+        sum += part.bytes();  // statistics are no parameters
+  return sum;
+}
+
+}  // namespace qtool

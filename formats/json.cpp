@@ -1,0 +1,226 @@
+#include "formats/json.h"
+
+#include <algorithm>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "formats/file.h"
+
+namespace qtool {
+namespace {
+
+// Characters of the text, noting how far the parser has read: its events carry no position of their own.
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator(const char* at, const char** furthest) : at_(at), furthest_(furthest) {}
+  reference operator*() const { return *at_; }
+  CountingIterator& operator++() {
+    *furthest_ = ++at_;
+    return *this;
+  }
+  CountingIterator operator++(int) {
+    const CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
+  bool operator!=(const CountingIterator& other) const { return at_ != other.at_; }
+
+ private:
+  const char* at_;
+  const char** furthest_;
+};
+
+std::string shortened(std::string text, std::size_t limit) {
+  if (text.size() > limit) text = text.substr(0, limit) + "...";
+  return escaped(text);
+}
+
+// Builds the value from the parser's events and refuses what the parser itself lets pass.
+class Builder {
+ public:
+  Builder(std::string_view text, const std::string& what)
+      : text_(text), what_(what), furthest_(text.data()) {}
+
+  Json build() {
+    Json::sax_parse(CountingIterator(text_.data(), &furthest_),
+                    CountingIterator(text_.data() + text_.size(), &furthest_), this);
+    return std::move(root_);
+  }
+
+  // --- the events nlohmann's parser calls
+  bool null() { return put(nullptr); }
+  bool boolean(bool value) { return put(value); }
+  bool number_integer(std::int64_t value) { return put(value); }
+  bool number_unsigned(std::uint64_t value) { return put(value); }
+  bool number_float(double value, const std::string& /*digits*/) { return put(value); }
+  bool string(std::string& value) { return put(std::move(value)); }
+  bool binary(Json::binary_t& /*value*/) { return false; }  // not in JSON text
+  bool start_object(std::size_t /*size*/) { return open(Json::object()); }
+  bool start_array(std::size_t /*size*/) { return open(Json::array()); }
+  bool end_object() { return close(); }
+  bool end_array() { return close(); }
+  bool key(std::string& name) {
+    Json& object = *open_.back();
+    if (object.contains(name)) fail(offset(), "duplicate key '" + shortened(name, 100) + "'");
+    key_ = std::move(name);
+    return true;
+  }
+  bool parse_error(std::size_t position, const std::string& /*token*/, const Json::exception& error) {
+    // "[json.exception.parse_error.101] parse error at line 1, column 5: syntax error while ..."
+    std::string message = error.what();
+    if (const auto end = message.find("] "); end != std::string::npos) message.erase(0, end + 2);
+    if (const auto column = message.find(", column "); column != std::string::npos)
+      message.erase(0, std::min(message.find(": ", column), message.size() - 2) + 2);
+    const std::size_t at = position ? std::min(position - 1, text_.size()) : offset();
+    if (names_no_number(at)) message += "; NaN and Infinity are not JSON";
+    fail(at, shortened(message, 240));
+  }
+
+ private:
+  bool put(Json value) {
+    place(std::move(value));
+    return true;
+  }
+
+  bool open(Json container) {
+    if (open_.size() >= kMaxJsonDepth)
+      fail(offset(), "nested deeper than " + std::to_string(kMaxJsonDepth) + " levels");
+    open_.push_back(place(std::move(container)));
+    return true;
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  // Puts a value where the document goes on. A pointer into an array stays valid: the array grows again only
+  // after the element is closed.
+  Json* place(Json value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    Json& container = *open_.back();
+    if (container.is_array()) {
+      container.push_back(std::move(value));
+      return &container.back();
+    }
+    return &(container[key_] = std::move(value));
+  }
+
+  std::size_t offset() const {
+    const auto read = static_cast<std::size_t>(furthest_ - text_.data());
+    return read ? read - 1 : 0;
+  }
+
+  bool names_no_number(std::size_t at) const {
+    const std::size_t begin = at >= 9 ? at - 9 : 0;
+    const std::string_view around = text_.substr(begin, at - begin + 9);
+    return around.find("NaN") != std::string_view::npos || around.find("Infinity") != std::string_view::npos;
+  }
+
+  [[noreturn]] void fail(std::size_t at, const std::string& message) const {
+    const std::string_view before = text_.substr(0, at);
+    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+    const std::size_t line_begin = before.rfind('\n') + 1;  // npos + 1 is 0: the first line
+    throw Error(ExitCode::kMalformed, what_ + ":" + std::to_string(line) + ":" +
+                                          std::to_string(at - line_begin + 1) + ": " + message);
+  }
+
+  std::string_view text_;
+  const std::string& what_;
+  const char* furthest_;  // behind the last character read
+  Json root_;
+  std::vector<Json*> open_;  // the containers around the next value, outermost first
+  std::string key_;
+};
+
+std::string shown(const Json& value) {
+  return shortened(value.dump(-1, ' ', true, Json::error_handler_t::replace), 60);
+}
+
+[[noreturn]] void wrong_type(const Json& value, const char* key, const std::string& what,
+                             const char* wanted) {
+  throw Error(ExitCode::kMalformed, what + ": '" + key + "' must be " + wanted + ", is " + shown(value));
+}
+
+// The value of `key`, or nullptr when it is absent or null.
+const Json* find(const Json& object, const char* key, const std::string& what) {
+  if (!object.is_object())
+    throw Error(ExitCode::kMalformed, what + ": must be an object, is " + shown(object));
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::int64_t to_int(const Json& value, const char* key, const std::string& what) {
+  if (!value.is_number_integer()) wrong_type(value, key, what, "an integer");
+  if (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{INT64_MAX})
+    wrong_type(value, key, what, "an integer of at most 63 bits");
+  return value.get<std::int64_t>();
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& what) { return Builder(text, what).build(); }
+
+Json read_json_file(const std::string& path, std::int64_t max_bytes) {
+  try {
+    return parse_json(read_file(path, max_bytes), path);
+  } catch (const Error& error) {
+    throw Error(error.code(), error.what(), path);
+  }
+}
+
+std::int64_t required_int(const Json& object, const char* key, const std::string& what) {
+  const Json* value = find(object, key, what);
+  if (!value) throw Error(ExitCode::kMalformed, what + ": '" + key + "' is missing");
+  return to_int(*value, key, what);
+}
+
+std::int64_t optional_int(const Json& object, const char* key, std::int64_t fallback,
+                          const std::string& what) {
+  const Json* value = find(object, key, what);
+  return value ? to_int(*value, key, what) : fallback;
+}
+
+double optional_number(const Json& object, const char* key, double fallback, const std::string& what) {
+  const Json* value = find(object, key, what);
+  if (value && !value->is_number()) wrong_type(*value, key, what, "a number");
+  return value ? value->get<double>() : fallback;
+}
+
+bool optional_bool(const Json& object, const char* key, bool fallback, const std::string& what) {
+  const Json* value = find(object, key, what);
+  if (value && !value->is_boolean()) wrong_type(*value, key, what, "true or false");
+  return value ? value->get<bool>() : fallback;
+}
+
+std::string optional_string(const Json& object, const char* key, const std::string& fallback,
+                            const std::string& what) {
+  const Json* value = find(object, key, what);
+  if (value && !value->is_string()) wrong_type(*value, key, what, "a string");
+  return value ? value->get<std::string>() : fallback;
+}
+
+std::vector<double> optional_numbers(const Json& object, const char* key, const std::string& what) {
+  const Json* value = find(object, key, what);
+  if (!value) return {};
+  if (!value->is_array()) wrong_type(*value, key, what, "a list of numbers");
+  std::vector<double> numbers;
+  for (const Json& element : *value) {
+    if (!element.is_number()) wrong_type(*value, key, what, "a list of numbers");
+    numbers.push_back(element.get<double>());
+  }
+  return numbers;
+}
+
+}  // namespace qtool

@@ -1,0 +1,151 @@
+#include "formats/rope_config.h"
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "core/error.h"
+
+namespace qtool {
+namespace {
+
+constexpr const char* kWhat = "config.json: rope_parameters";
+
+struct RopeName {
+  std::string_view name;
+  RopeType type;
+};
+constexpr std::array<RopeName, 7> kRopeNames{{{"default", RopeType::kDefault},
+                                              {"linear", RopeType::kLinear},
+                                              {"dynamic", RopeType::kDynamic},
+                                              {"llama3", RopeType::kLlama3},
+                                              {"yarn", RopeType::kYarn},
+                                              {"longrope", RopeType::kLongRope},
+                                              {"su", RopeType::kLongRope}}};  // its first name, in Phi-3
+
+[[noreturn]] void malformed(const std::string& message) {
+  throw Error(ExitCode::kMalformed, std::string(kWhat) + ": " + message);
+}
+
+RopeType type_of(const Json& parameters) {
+  const char* key = parameters.contains("rope_type") ? "rope_type" : "type";
+  const std::string name = optional_string(parameters, key, "default", kWhat);
+  std::string known;
+  for (const RopeName& row : kRopeNames) {
+    if (row.name == name) return row.type;
+    known += (known.empty() ? "" : ", ") + std::string(row.name);
+  }
+  throw Error(ExitCode::kUnsupported,
+              std::string(kWhat) + ": rope type '" + escaped(name) + "' is not known; known are " + known);
+}
+
+// A number that is there and positive.
+double positive(const Json& parameters, const char* key, double fallback) {
+  const double value = optional_number(parameters, key, fallback, kWhat);
+  if (std::isnan(value)) malformed(std::string("'") + key + "' is missing");
+  if (!(value > 0.0) || !std::isfinite(value))
+    malformed(std::string("'") + key + "' must be positive, is " + std::to_string(value));
+  return value;
+}
+constexpr double kRequired = std::numeric_limits<double>::quiet_NaN();
+
+// A positive number or nothing; 0 is nothing, as in Python's "if mscale".
+std::optional<double> optional_positive(const Json& parameters, const char* key) {
+  if (optional_number(parameters, key, 0.0, kWhat) == 0.0) return std::nullopt;
+  return positive(parameters, key, kRequired);
+}
+
+std::vector<double> factors(const Json& parameters, const char* key, int rotary_dim) {
+  std::vector<double> values = optional_numbers(parameters, key, kWhat);
+  if (static_cast<int>(values.size()) != rotary_dim / 2)
+    malformed(std::string("'") + key + "' must have " + std::to_string(rotary_dim / 2) +
+              " numbers, half the rotating dimensions of a head; it has " + std::to_string(values.size()));
+  for (const double value : values)
+    if (!(value > 0.0)) malformed(std::string("'") + key + "' must have positive numbers only");
+  return values;
+}
+
+// transformers 4 kept the parameters of every type but the default one in rope_scaling.
+const Json& parameters_of(const Json& config) {
+  static const Json kNone = Json::object();
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const auto found = config.find(key);
+    if (found == config.end() || found->is_null()) continue;
+    if (!found->is_object()) malformed("must be an object");
+    if (!found->empty()) return *found;
+  }
+  return kNone;
+}
+
+// The context the model was trained with. Phi-3 has it outside the parameters, and then it comes first.
+std::int64_t original_positions(const Json& config, const Json& parameters, std::int64_t max_positions) {
+  const Json& holder = config.contains("original_max_position_embeddings") ? config : parameters;
+  const std::int64_t value = optional_int(holder, "original_max_position_embeddings", max_positions, kWhat);
+  if (value < 1)
+    malformed("'original_max_position_embeddings' must be positive, is " + std::to_string(value));
+  return value;
+}
+
+}  // namespace
+
+RopeSpec rope_spec_of(const Json& config, int head_dim, std::int64_t max_positions, double default_theta) {
+  const Json& parameters = parameters_of(config);
+  for (const auto& [key, value] : parameters.items())
+    if (value.is_object())
+      throw Error(ExitCode::kUnsupported, std::string(kWhat) + ": parameters of their own for '" +
+                                              escaped(key) + "' layers are not supported");
+
+  RopeSpec rope;
+  rope.type = type_of(parameters);
+  rope.theta = positive(parameters, "rope_theta", positive(config, "rope_theta", default_theta));
+  const double part =
+      positive(parameters, "partial_rotary_factor", positive(config, "partial_rotary_factor", 1.0));
+  if (part > 1.0) malformed("'partial_rotary_factor' must not be above 1, is " + std::to_string(part));
+  rope.rotary_dim = static_cast<int>(head_dim * part);
+  if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0)
+    malformed("the rotating part of a head must have an even number of dimensions, has " +
+              std::to_string(rope.rotary_dim));
+
+  // Linear and dynamic scaling are against max_position_embeddings, whatever else the file says.
+  const bool trained_shorter =
+      rope.type == RopeType::kLlama3 || rope.type == RopeType::kYarn || rope.type == RopeType::kLongRope;
+  rope.original_max_positions =
+      trained_shorter ? original_positions(config, parameters, max_positions) : max_positions;
+  const double ratio_of_lengths =
+      static_cast<double>(max_positions) / static_cast<double>(rope.original_max_positions);
+  switch (rope.type) {
+    case RopeType::kDefault:
+      break;
+    case RopeType::kLinear:
+    case RopeType::kDynamic:
+      rope.factor = positive(parameters, "factor", kRequired);
+      break;
+    case RopeType::kLlama3:
+      rope.factor = positive(parameters, "factor", kRequired);
+      rope.low_freq_factor = positive(parameters, "low_freq_factor", kRequired);
+      rope.high_freq_factor = positive(parameters, "high_freq_factor", kRequired);
+      if (rope.low_freq_factor >= rope.high_freq_factor)
+        malformed("'low_freq_factor' must be below 'high_freq_factor'");
+      break;
+    case RopeType::kYarn:
+      rope.factor = positive(parameters, "factor", ratio_of_lengths);
+      rope.beta_fast = positive(parameters, "beta_fast", 32.0);
+      rope.beta_slow = positive(parameters, "beta_slow", 1.0);
+      rope.truncate = optional_bool(parameters, "truncate", true, kWhat);
+      rope.mscale = optional_positive(parameters, "mscale");
+      rope.mscale_all_dim = optional_positive(parameters, "mscale_all_dim");
+      rope.attention_factor = optional_positive(parameters, "attention_factor");
+      break;
+    case RopeType::kLongRope:
+      rope.factor = positive(parameters, "factor", ratio_of_lengths);
+      rope.attention_factor = optional_positive(parameters, "attention_factor");
+      rope.short_factor = factors(parameters, "short_factor", rope.rotary_dim);
+      rope.long_factor = factors(parameters, "long_factor", rope.rotary_dim);
+      break;
+  }
+  return rope;
+}
+
+}  // namespace qtool
