@@ -1,0 +1,135 @@
+#include "core/text/added_tokens.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/text/utf8.h"
+
+namespace qtool {
+
+namespace {
+
+// Looking for the longest token costs its length at every position of the text.
+constexpr std::size_t kMaxContentBytes = 4096;
+
+bool word_at(std::string_view text, std::size_t position) {
+  return position < text.size() && is_in(CharClass::kWord, next_code_point(text, position));
+}
+
+// Where the character before `position` begins; `position` is not 0.
+std::size_t before(std::string_view text, std::size_t position) {
+  do --position;
+  while (position > 0 && (static_cast<unsigned char>(text[position]) & 0xC0u) == 0x80u);
+  return position;
+}
+
+std::size_t skip_space_left(std::string_view text, std::size_t position, std::size_t stop) {
+  while (position > stop) {
+    const std::size_t previous = before(text, position);
+    std::size_t at = previous;
+    if (!is_in(CharClass::kWhitespace, next_code_point(text, at))) break;
+    position = previous;
+  }
+  return std::max(position, stop);
+}
+
+std::size_t skip_space_right(std::string_view text, std::size_t position) {
+  while (position < text.size()) {
+    std::size_t next = position;
+    if (!is_in(CharClass::kWhitespace, next_code_point(text, next))) break;
+    position = next;
+  }
+  return position;
+}
+
+}  // namespace
+
+void AddedTokens::Trie::insert(std::string_view text, std::size_t token) {
+  if (text.empty()) return;
+  begins_[static_cast<unsigned char>(text[0])] = true;
+  std::uint32_t node = 0;
+  for (const char c : text) {
+    const std::uint64_t edge = (std::uint64_t{node} << 8) | static_cast<unsigned char>(c);
+    const auto [row, is_new] = edges_.try_emplace(edge, static_cast<std::uint32_t>(tokens_.size()));
+    if (is_new) tokens_.push_back(std::nullopt);
+    node = row->second;
+  }
+  if (!tokens_[node]) tokens_[node] = token;  // the first of two that normalize to the same text
+}
+
+std::optional<AddedTokens::Trie::Match> AddedTokens::Trie::longest_at(std::string_view text,
+                                                                      std::size_t position) const {
+  if (!begins_[static_cast<unsigned char>(text[position])]) return std::nullopt;
+  std::optional<Match> best;
+  std::uint32_t node = 0;
+  for (std::size_t i = position; i < text.size(); ++i) {
+    const auto row = edges_.find((std::uint64_t{node} << 8) | static_cast<unsigned char>(text[i]));
+    if (row == edges_.end()) break;
+    node = row->second;
+    if (tokens_[node]) best = {i + 1 - position, *tokens_[node]};
+  }
+  return best;
+}
+
+AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const std::vector<NormalizerStep>& normalizer)
+    : tokens_(std::move(tokens)) {
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    const AddedToken& token = tokens_[i];
+    if (token.content.size() > kMaxContentBytes)
+      throw Error(ExitCode::kMalformed, "the added token " + std::to_string(token.id) + " has " +
+                                            std::to_string(token.content.size()) + " bytes, more than " +
+                                            std::to_string(kMaxContentBytes));
+    if (!by_id_.try_emplace(token.id, i).second)
+      throw Error(ExitCode::kMalformed, "two added tokens have the id " + std::to_string(token.id));
+    if (!by_content_.try_emplace(token.content, i).second)
+      throw Error(ExitCode::kMalformed, "the token \"" + escaped(token.content) + "\" is added twice");
+  }
+  // Special tokens go first: of two with the same normalized text the special one is found.
+  for (const bool special : {true, false})
+    for (std::size_t i = 0; i < tokens_.size(); ++i) {
+      const AddedToken& token = tokens_[i];
+      if (token.special != special) continue;
+      if (token.normalized)
+        tries_[1].insert(normalize(normalizer, token.content), i);
+      else
+        tries_[0].insert(token.content, i);
+    }
+}
+
+std::vector<Segment> AddedTokens::find(std::string_view text, bool normalized) const {
+  const Trie& trie = tries_[normalized ? 1 : 0];
+  std::vector<Segment> segments;
+  std::size_t done = 0;
+  for (std::size_t i = 0; i < text.size();) {
+    const auto match = trie.longest_at(text, i);
+    if (!match) {
+      ++i;
+      continue;
+    }
+    std::size_t begin = i;
+    std::size_t end = i + match->length;
+    i = end;
+    const AddedToken& token = tokens_[match->token];
+    if (token.single_word && ((begin > 0 && word_at(text, before(text, begin))) || word_at(text, end)))
+      continue;
+    if (token.lstrip) begin = skip_space_left(text, begin, done);
+    if (token.rstrip) end = skip_space_right(text, end);
+    if (done < begin) segments.push_back({{done, begin}, std::nullopt});
+    segments.push_back({{begin, end}, token.id});
+    done = end;
+  }
+  if (done != text.size()) segments.push_back({{done, text.size()}, std::nullopt});
+  return segments;
+}
+
+const AddedToken* AddedTokens::by_id(TokenId id) const {
+  const auto row = by_id_.find(id);
+  return row == by_id_.end() ? nullptr : &tokens_[row->second];
+}
+
+const AddedToken* AddedTokens::by_content(std::string_view content) const {
+  const auto row = by_content_.find(content);
+  return row == by_content_.end() ? nullptr : &tokens_[row->second];
+}
+
+}  // namespace qtool

@@ -1,0 +1,183 @@
+#include "core/text/bpe.h"
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+
+#include "core/error.h"
+#include "core/text/utf8.h"
+
+namespace qtool {
+
+namespace {
+
+constexpr std::uint64_t kNoPair = ~std::uint64_t{0};
+
+std::uint64_t pair_of(TokenId left, TokenId right) {
+  return (std::uint64_t{static_cast<std::uint32_t>(left)} << 32) | static_cast<std::uint32_t>(right);
+}
+
+std::string byte_token(unsigned byte) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  return std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 15] + ">";
+}
+
+}  // namespace
+
+Bpe::MergeTable::MergeTable(std::size_t count) : rows_(std::bit_ceil(2 * count + 1), Row{kNoPair, {0, 0}}) {}
+
+std::size_t Bpe::MergeTable::slot_of(std::uint64_t pair) const {
+  const std::size_t mask = rows_.size() - 1;
+  std::size_t slot = ((pair * 0x9E3779B97F4A7C15u) >> 32) & mask;
+  while (rows_[slot].pair != pair && rows_[slot].pair != kNoPair) slot = (slot + 1) & mask;
+  return slot;
+}
+
+void Bpe::MergeTable::set(TokenId left, TokenId right, Joined joined) {
+  const std::uint64_t pair = pair_of(left, right);
+  rows_[slot_of(pair)] = {pair, joined};
+}
+
+const Bpe::Joined* Bpe::MergeTable::find(TokenId left, TokenId right) const {
+  const Row& row = rows_[slot_of(pair_of(left, right))];
+  return row.pair == kNoPair ? nullptr : &row.joined;
+}
+
+Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, const std::vector<Merge>& merges, BpeOptions options)
+    : vocabulary_(std::move(vocabulary)), options_(std::move(options)), merges_(merges.size()) {
+  const auto id_of = [this](const std::string& token, const std::string& user) {
+    if (const std::optional<TokenId> id = vocabulary_->find(token)) return *id;
+    throw Error(ExitCode::kMalformed,
+                user + " names \"" + escaped(token) + "\", which is not in the vocabulary");
+  };
+  if (options_.unk_token) unk_id_ = id_of(*options_.unk_token, "unk_token");
+  for (unsigned byte = 0; byte < 256; ++byte) byte_ids_[byte] = vocabulary_->find(byte_token(byte));
+
+  const std::size_t prefix = options_.continuing_subword_prefix.size();
+  std::string joined;
+  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+    const auto& [left, right] = merges[rank];
+    const std::string user = "merge " + std::to_string(rank);
+    const TokenId left_id = id_of(left, user);
+    const TokenId right_id = id_of(right, user);
+    joined.assign(left).append(right, std::min(prefix, right.size()), std::string::npos);
+    // The later of two equal merges counts, as in tokenizers.
+    merges_.set(left_id, right_id, {static_cast<std::int32_t>(rank), id_of(joined, user)});
+  }
+}
+
+void Bpe::tokenize(std::string_view piece, std::vector<TokenId>& out) const {
+  if (options_.ignore_merges) {
+    if (const std::optional<TokenId> id = vocabulary_->find(piece)) {
+      out.push_back(*id);
+      return;
+    }
+  }
+  std::vector<TokenId> symbols;
+  characters_of(piece, symbols);
+  merge(symbols);
+  out.insert(out.end(), symbols.begin(), symbols.end());
+}
+
+void Bpe::characters_of(std::string_view piece, std::vector<TokenId>& out) const {
+  out.reserve(piece.size());
+  bool pending_unk = false;
+  const auto flush_unk = [&] {
+    if (pending_unk) out.push_back(*unk_id_);
+    pending_unk = false;
+  };
+  std::string spelling;
+  for (std::size_t i = 0; i < piece.size();) {
+    const std::size_t begin = i;
+    next_code_point(piece, i);
+    std::string_view character = piece.substr(begin, i - begin);
+    const bool prefixed = begin > 0 && !options_.continuing_subword_prefix.empty();
+    const bool suffixed = i == piece.size() && !options_.end_of_word_suffix.empty();
+    if (prefixed || suffixed) {
+      spelling = prefixed ? options_.continuing_subword_prefix : std::string();
+      spelling += character;
+      if (suffixed) spelling += options_.end_of_word_suffix;
+      character = spelling;
+    }
+    if (const std::optional<TokenId> id = vocabulary_->find(character)) {
+      flush_unk();
+      out.push_back(*id);
+      continue;
+    }
+    const auto byte_id = [this](char c) { return byte_ids_[static_cast<unsigned char>(c)]; };
+    if (options_.byte_fallback &&
+        std::all_of(character.begin(), character.end(), [&](char c) { return byte_id(c).has_value(); })) {
+      // A pending unk stays pending here and so comes out behind the bytes: the reference does the same.
+      for (const char c : character) out.push_back(*byte_id(c));
+      continue;
+    }
+    if (!unk_id_) continue;
+    if (!options_.fuse_unk) flush_unk();
+    pending_unk = true;
+  }
+  flush_unk();
+}
+
+// Best pair first, by a heap of candidates: O(n log n) for a piece of n characters. The symbols form a linked
+// list over their array; a candidate whose left symbol has changed since is recognised by its rank, which
+// names one pair.
+void Bpe::merge(std::vector<TokenId>& symbols) const {
+  if (symbols.size() < 2) return;
+  constexpr std::int32_t kNone = -1;
+  struct Link {
+    std::int32_t previous;
+    std::int32_t next;
+  };
+  if (symbols.size() > static_cast<std::size_t>(INT32_MAX))
+    throw Error(ExitCode::kMemory, "a piece of text of more than 2 GB cannot be tokenized");
+  const auto count = static_cast<std::int32_t>(symbols.size());
+  std::vector<Link> links(symbols.size());
+  for (std::int32_t i = 0; i < count; ++i)
+    links[static_cast<std::size_t>(i)] = {i - 1, i + 1 < count ? i + 1 : kNone};
+
+  // Rank in the high half, position in the low half: the smallest is the leftmost of the best.
+  std::vector<std::uint64_t> heap;
+  heap.reserve(symbols.size());
+  const auto symbol = [&symbols](std::int32_t at) -> TokenId& {
+    return symbols[static_cast<std::size_t>(at)];
+  };
+  const auto link = [&links](std::int32_t at) -> Link& { return links[static_cast<std::size_t>(at)]; };
+  const auto candidate = [&](std::int32_t left) -> std::optional<std::uint64_t> {
+    const std::int32_t right = link(left).next;
+    const Joined* joined = right == kNone ? nullptr : merges_.find(symbol(left), symbol(right));
+    if (!joined) return std::nullopt;
+    return (std::uint64_t{static_cast<std::uint32_t>(joined->rank)} << 32) | static_cast<std::uint32_t>(left);
+  };
+  const auto push = [&](std::int32_t left) {
+    if (const std::optional<std::uint64_t> entry = candidate(left)) {
+      heap.push_back(*entry);
+      std::push_heap(heap.begin(), heap.end(), std::greater<>());
+    }
+  };
+  for (std::int32_t i = 0; i + 1 < count; ++i)
+    if (const std::optional<std::uint64_t> entry = candidate(i)) heap.push_back(*entry);
+  std::make_heap(heap.begin(), heap.end(), std::greater<>());
+
+  constexpr TokenId kRemoved = -1;
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const std::uint64_t best = heap.back();
+    heap.pop_back();
+    const auto left = static_cast<std::int32_t>(best & 0xFFFFFFFFu);
+    if (symbol(left) == kRemoved) continue;
+    const std::int32_t right = link(left).next;
+    if (right == kNone) continue;
+    const Joined* joined = merges_.find(symbol(left), symbol(right));
+    if (!joined || static_cast<std::uint32_t>(joined->rank) != best >> 32) continue;
+    symbol(left) = joined->id;
+    symbol(right) = kRemoved;
+    const std::int32_t after = link(right).next;
+    link(left).next = after;
+    if (after != kNone) link(after).previous = left;
+    if (link(left).previous != kNone) push(link(left).previous);
+    push(left);
+  }
+  std::erase(symbols, kRemoved);
+}
+
+}  // namespace qtool
