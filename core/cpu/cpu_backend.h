@@ -8,9 +8,11 @@
 
 namespace qtool {
 
-// Instruction sets that have kernels of their own, best last. $QTOOL_CPU=portable|avx2|avx512 forces a lower one.
+// Instruction sets that have kernels of their own, best last. $QTOOL_CPU=portable|avx2|avx512 forces a lower
+// one.
 enum class CpuLevel { kPortable, kAvx2, kAvx512 };
-CpuLevel cpu_level();  // what this machine has, or $QTOOL_CPU asks for; errors: kUsage when the machine lacks it
+CpuLevel
+cpu_level();  // what this machine has, or $QTOOL_CPU asks for; errors: kUsage when the machine lacks it
 const char* name_of(CpuLevel level);
 
 // `threads` 0: as many as OpenMP would take.

@@ -1,0 +1,44 @@
+#include "core/cpu/cpu_kernels.h"
+
+#include <vector>
+
+namespace qtool::cpu {
+
+namespace {
+
+std::vector<CpuKernels> rows_that_run() {
+  std::vector<CpuKernels> rows{{"portable", CpuLevel::kPortable, kPortableFunctions}};
+#if defined(__x86_64__)
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  //AVX2 if (avx2) rows.push_back({"avx2", CpuLevel::kAvx2, kAvx2Functions});
+  if (avx512) {
+    KernelFunctions functions = kAvx512Functions;
+    rows.push_back({"avx512", CpuLevel::kAvx512, functions});
+    if (__builtin_cpu_supports("avx512bf16")) {
+      functions.direct4[1] = functions.direct4[0];
+      functions.direct4[0] = &kAvx512Bf16Direct4;
+      rows.push_back({"avx512-bf16", CpuLevel::kAvx512, functions});
+    }
+  }
+#endif
+  return rows;
+}
+
+}  // namespace
+
+std::span<const CpuKernels> available_kernels() {
+  static const std::vector<CpuKernels> rows = rows_that_run();
+  return rows;
+}
+
+const CpuKernels& chosen_kernels(CpuLevel level) {
+  const CpuKernels* best = &available_kernels().front();
+  for (const CpuKernels& row : available_kernels())
+    if (row.level <= level) best = &row;
+  return *best;
+}
+
+}  // namespace qtool::cpu
