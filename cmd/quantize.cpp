@@ -1,0 +1,213 @@
+// qtool quantize: a checkpoint -> the checkpoint that bitsandbytes would have written.
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include "cmd/cli.h"
+#include "cmd/quantize_report.h"
+#include "core/error.h"
+#include "formats/architectures.h"
+#include "formats/checkpoint.h"
+#include "formats/model_files.h"
+#include "formats/quant_config.h"
+#include "formats/quantize_checkpoint.h"
+#include "formats/verify_checkpoint.h"
+#include "formats/weights_io.h"
+
+namespace qtool {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct QuantizeOptions {
+  SchemeOptions scheme;
+  std::string output;
+  std::string dtype = "auto";
+  std::string max_shard_size = "5GB";
+  std::string max_ram = "4GB";
+  std::string report;
+  bool dry_run = false;
+  bool force = false;
+  bool verify = false;
+  bool requantize = false;
+};
+
+constexpr std::size_t kProblemsShown = 20;
+
+bool is_markdown(const std::string& path) { return path.ends_with(".md"); }
+
+void check_report_name(const std::string& path) {
+  if (!path.empty() && !is_markdown(path) && !path.ends_with(".json"))
+    throw Error(ExitCode::kUsage, "--report must name a .json or .md file, is '" + escaped(path) + "'");
+}
+
+Plan plan_of(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+  const QuantSpec quant = quant_spec_of(options.scheme);
+  const std::optional<QuantConfig> already = quant_config_of(checkpoint.config());
+  if (already && quant.method != QuantMethod::kNone && !options.requantize) {
+    throw Error(
+        ExitCode::kUsage,
+        "'" + escaped(checkpoint.folder()) + "' is quantized already (" + scheme_name(already->spec) +
+            "): quantizing what it dequantizes to adds a second error; give --requantize to do so all the "
+            "same, or --bits 16 to dequantize",
+        checkpoint.folder());
+  }
+  const ModelSpec model = model_spec_of(checkpoint);
+  PlanOptions plan;
+  plan.quant = quant;
+  plan.rest_dtype = options.dtype == "auto" ? model.dtype : parse_float_dtype(options.dtype, "--dtype");
+  plan.skip_modules = options.scheme.skip_modules;
+  plan.tied_head = model.tied_head;
+  plan.head_module = module_name(architecture_of(checkpoint.config()), Role::kHead, -1);
+  return make_plan(source_tensors(checkpoint), plan);
+}
+
+// "demo-nf4-dq" in the working directory.
+std::string default_output(const CommonOptions& common, const std::string& folder, const Plan& plan) {
+  std::string name;
+  if (common.model.empty() || exists(common.model)) {
+    name = fs::weakly_canonical(folder).filename().string();
+  } else {  // a Hub name: its folder in the cache is called by a commit
+    name = common.model.substr(common.model.rfind('/') + 1);
+    name = name.substr(0, name.find('@'));
+  }
+  return "./" + name + "-" + method_name(plan);
+}
+
+// Nobody quantizes over what is being read, and --force replaces models, not other people's folders.
+void check_output(const std::string& input, const std::string& output, bool force) {
+  std::error_code failure;
+  const fs::path in = fs::weakly_canonical(input, failure), out = fs::weakly_canonical(output, failure);
+  if (failure)
+    throw Error(ExitCode::kIo, "cannot follow '" + escaped(output) + "': " + failure.message(), output);
+  const auto [end, rest] = std::mismatch(out.begin(), out.end(), in.begin(), in.end());
+  if (end == out.end()) {
+    throw Error(ExitCode::kUsage,
+                "the output '" + escaped(output) + "' is or holds the input: name another folder with -o",
+                output);
+  }
+  if (force && is_directory(output) && !fs::is_empty(output, failure) && !exists(output + "/config.json")) {
+    throw Error(ExitCode::kUsage,
+                "'" + escaped(output) + "' holds no model (no config.json), so --force does not replace it",
+                output);
+  }
+}
+
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
+}
+
+void verify(const Checkpoint& source, const std::string& folder, StreamOptions stream,
+            const CommonOptions& common, QuantizeReport& report) {
+  Progress progress(common, "verifying", source.bytes());
+  stream.progress = [&](std::int64_t bytes) { progress.advance(bytes); };
+  const Verification result = verify_checkpoint(source, report.plan, folder, stream);
+  for (std::size_t i = 0; i < std::min(result.problems.size(), kProblemsShown); ++i)
+    spdlog::error("{}", result.problems[i]);
+  if (!result.problems.empty()) {
+    throw Error(ExitCode::kVerification,
+                "verification found " + std::to_string(result.problems.size()) +
+                    " problems, so nothing was kept of the output; the first: " + result.problems.front());
+  }
+  report.errors = result.errors;
+  report.verified = true;
+}
+
+void write_report(const QuantizeReport& report, const std::string& path) {
+  const std::string text =
+      is_markdown(path) ? to_markdown(report)
+                        : to_json(report, true).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  OutputFile(path).write_at(0, std::as_bytes(std::span(text)));
+}
+
+void convert_checkpoint(const Checkpoint& source, const QuantizeOptions& options, const CommonOptions& common,
+                        QuantizeReport& report) {
+  const auto start = std::chrono::steady_clock::now();
+  check_output(source.folder(), report.output, options.force);
+  AtomicFolder folder(report.output, options.force);
+  const std::unique_ptr<Quantizer> quantizer = make_quantizer(common);
+
+  StreamOptions stream;
+  stream.threads = thread_count(common);
+  stream.max_ram_bytes = parse_bytes(options.max_ram, "--max-ram");
+  stream.max_shard_bytes = parse_bytes(options.max_shard_size, "--max-shard-size");
+  {
+    Progress progress(common, "quantizing", source.bytes());
+    stream.progress = [&](std::int64_t bytes) { progress.advance(bytes); };
+    QuantizedCheckpoint written = quantize_checkpoint(source, report.plan, *quantizer, folder, stream);
+    report.errors = std::move(written.errors);
+    report.bytes_out = written.layout.tensor_bytes();
+    report.files = written.layout.shards.size();
+    if (written.rebuilt_files > 0) spdlog::debug("{} files were put together again", written.rebuilt_files);
+  }
+  folder.write("config.json", to_python_json(output_config(source.config(), report.plan)));
+  report.copied = copy_model_files(source.folder(), folder);
+  if (options.verify)
+    verify(source, fs::path(folder.path_of("config.json")).parent_path(), stream, common, report);
+  folder.commit();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.peak_rss_bytes = peak_rss_bytes();
+}
+
+int quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
+  check_report_name(options.report);
+  const Checkpoint source = Checkpoint::open(model_folder(common));
+  QuantizeReport report;
+  report.plan = plan_of(source, options);
+  report.input = source.folder();
+  report.output =
+      options.output.empty() ? default_output(common, source.folder(), report.plan) : options.output;
+  report.bytes_in = source.bytes();
+  report.bytes_out = report.plan.bytes();
+  report.dry_run = options.dry_run;
+
+  if (!options.dry_run) convert_checkpoint(source, options, common, report);
+  if (!options.report.empty()) write_report(report, options.report);
+  if (report.plan.quant.method != QuantMethod::kNone &&
+      std::none_of(report.plan.entries.begin(), report.plan.entries.end(),
+                   [](const PlanEntry& e) { return e.quantized; }))
+    spdlog::warn("no tensor was quantized: {}", kept_summary(report.plan));
+
+  if (common.json) {
+    print_json(to_json(report, false));
+  } else if (options.dry_run) {
+    print_out(plan_table(report.plan));
+  } else {
+    spdlog::info("{}: {} to {}, {:.3f} bits a weight; {}", method_name(report.plan),
+                 human_bytes(report.bytes_in), human_bytes(report.bytes_out), report.bits_per_weight(),
+                 kept_summary(report.plan));
+    spdlog::info("{:.1f} s, {:.2f} GB/s, peak memory {}", report.seconds, report.gb_per_s(),
+                 human_bytes(report.peak_rss_bytes));
+    print_out(report.output + "\n");
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_quantize(CLI::App& app, const CommonOptions& common) {
+  const auto options = std::make_shared<QuantizeOptions>();
+  option(app, "-o,--output", options->output, "output folder; left out: ./<name>-<scheme>");
+  add_scheme_options(app, options->scheme);
+  option(app, "--dtype", options->dtype,
+         "dtype of what stays unquantized, and of weights before they are quantized: auto (the model's), "
+         "bfloat16, "
+         "float16 or float32")
+      ->capture_default_str();
+  option(app, "--max-shard-size", options->max_shard_size, "largest safetensors file")->capture_default_str();
+  option(app, "--max-ram", options->max_ram, "memory for buffers and statistics")->capture_default_str();
+  flag(app, "--dry-run", options->dry_run, "say what would become of every tensor; write nothing");
+  flag(app, "--force", options->force, "replace an existing output folder");
+  flag(app, "--verify", options->verify, "read the output back and compare it with the input");
+  flag(app, "--requantize", options->requantize, "accept an input that is quantized already");
+  option(app, "--report", options->report,
+         "write all that is known of the conversion to FILE.json or FILE.md");
+  return [options, &common] { return quantize_command(*options, common); };
+}
+
+}  // namespace qtool

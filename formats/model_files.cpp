@@ -1,0 +1,52 @@
+#include "formats/model_files.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "core/error.h"
+#include "formats/quant_config.h"
+
+namespace qtool {
+namespace {
+
+constexpr std::string_view kCopied[] = {
+    "generation_config.json", "tokenizer.json",          "tokenizer.model", "tokenizer_config.json",
+    "added_tokens.json",      "special_tokens_map.json", "vocab.json",      "merges.txt",
+    "chat_template.jinja",    "chat_template.json",
+};
+constexpr std::int64_t kLargestCopied = std::int64_t{1} << 30;
+
+bool is_copied(const std::string& name) {
+  return std::find(std::begin(kCopied), std::end(kCopied), name) != std::end(kCopied) ||
+         name.starts_with("LICENSE");
+}
+
+}  // namespace
+
+Json output_config(const Json& source, const Plan& plan) {
+  Json config = source;
+  const std::string dtype(info(plan.rest_dtype).torch_name);
+  if (config.contains("torch_dtype")) config["torch_dtype"] = dtype;
+  if (config.contains("dtype") || !config.contains("torch_dtype")) config["dtype"] = dtype;
+  config.erase("quantization_config");
+  if (plan.quant.method != QuantMethod::kNone)
+    config["quantization_config"] = quant_config_json(plan.quant, plan.skip_modules);
+  return config;
+}
+
+std::vector<std::string> copy_model_files(const std::string& folder, AtomicFolder& output) {
+  std::vector<std::string> names;
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
+    const std::string name = entry.path().filename().string();
+    if (is_copied(name) && entry.is_regular_file(failure)) names.push_back(name);
+  }
+  if (failure) throw Error(ExitCode::kIo, "cannot list '" + folder + "': " + failure.message(), folder);
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) output.write(name, read_file(folder + "/" + name, kLargestCopied));
+  return names;
+}
+
+}  // namespace qtool
