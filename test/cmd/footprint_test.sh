@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# qtool footprint: what it predicts is what is written, what transformers says, and what generate allocates.
+source "$(dirname "$0")/lib.sh"
+
+run 0 footprint
+for text in LlamaForCausalLM none int8 fp4 fp4-dq nf4 nf4-dq "longest context"; do out_has "$text"; done
+err_is_empty
+run 0 footprint --json
+json '[s["scheme"] for s in d["schemes"]] == ["none", "nf4", "nf4-dq", "fp4", "fp4-dq", "int8"]'
+json 'all(s["parameters"] == 5475584 for s in d["schemes"])'
+json 'd["schemes"][0]["weights_bytes"] == 2 * 5475584'
+json 'all(s["total_bytes"] == s["weights_bytes"] + s["kv_cache_bytes"] + s["workspace_bytes"] for s in d["schemes"])'
+json 'len({s["hf_memory_footprint"] for s in d["schemes"]}) == 3'  # none, int8, any 4-bit
+json 'all(s["fits"] and s["largest_context_that_fits"] == 512 for s in d["schemes"])'
+
+# keys and values: 2 * layers * kv heads * head size * 2 bytes a token
+run 0 footprint --bits 4 --context 100 --batch 3 --json
+json 'd["schemes"][0]["kv_cache_bytes"] == 3 * 100 * 2 * 6 * 2 * 64 * 2'
+run 0 footprint --bits 4 --context 100 --kv-dtype float32 --json
+json 'd["schemes"][0]["kv_cache_bytes"] == 100 * 2 * 6 * 2 * 64 * 4'
+
+# --- a budget: the longest context that fits is the longest
+run 0 footprint --bits 4 --json --context 1
+budget=$(grep -oE '"total_bytes":[0-9]+' "$work/out" | grep -oE '[0-9]+')
+run 0 footprint --bits 4 --context 1 --budget "$((budget + 500000))" --json
+longest=$(grep -oE '"largest_context_that_fits":[0-9]+' "$work/out" | grep -oE '[0-9]+')
+((longest > 1 && longest < 512)) || complain "longest context is $longest"
+run 0 footprint --bits 4 --context "$longest" --budget "$((budget + 500000))" --json
+json 'd["schemes"][0]["fits"]'
+run 6 footprint --bits 4 --context "$((longest + 1))" --budget "$((budget + 500000))" --json
+json 'not d["schemes"][0]["fits"]'
+run 0 footprint --budget 10GiB
+
+# --- predicted = written = stored
+tensor_bytes() {  # of a folder, from its headers
+  run 0 inspect "$1" --tensors --json
+  grep -oE '"bytes":[0-9]+' "$work/out" | grep -oE '[0-9]+' | paste -sd+ | bc
+}
+command -v bc >/dev/null || tensor_bytes() {
+  run 0 inspect "$1" --tensors --json
+  local sum=0 bytes
+  for bytes in $(grep -oE '"bytes":[0-9]+' "$work/out" | grep -oE '[0-9]+'); do sum=$((sum + bytes)); done
+  echo $sum
+}
+for scheme in "nf4 --bits 4" "nf4-dq --double-quant" "fp4 --quant-type fp4" "fp4-dq --quant-type fp4 --double-quant" "int8 --bits 8"; do
+  read -r name options <<<"$scheme"
+  # shellcheck disable=SC2086
+  run 0 quantize "$demo" $options -o "$work/$name" --quiet
+  written=$(tensor_bytes "$work/$name")
+  # shellcheck disable=SC2086
+  run 0 footprint "$demo" $options --json
+  slack=0
+  [[ $name != *-dq ]] || slack=$((42 * 4))  # digits of nested_offset
+  json "d['schemes'][0]['scheme'] == '$name' and abs(d['schemes'][0]['weights_bytes'] - $written) <= $slack"
+  hf=$(grep -oE '"hf_memory_footprint":[0-9]+' "$work/out")
+  run 0 footprint "$work/$name" --json
+  json "[s['scheme'] for s in d['schemes']] == ['$name'] and d['schemes'][0]['weights_bytes'] == $written"
+  out_has "$hf"
+done
+run 0 footprint --bits 4 --skip-modules q_proj --json
+json 'd["schemes"][0]["scheme"] == "nf4"'
+
+# --- what generate allocates
+for model in "$demo" "$work/nf4-dq" "$work/int8"; do
+  run 0 generate "$model" --prompt "The capital" -n 2 --context 64 --device cpu --json
+  memory=$(grep -oE '"(weights|kv_cache|workspace)_bytes":[0-9]+' "$work/out" | sort)
+  run 0 footprint "$model" --bits 16 --context 64 --json
+  [[ $model == "$demo" ]] || run 0 footprint "$model" --context 64 --json
+  predicted=$(grep -oE '"(weights|kv_cache|workspace)_bytes":[0-9]+' "$work/out" | sort)
+  [[ $memory == "$predicted" ]] || complain "$model: generate allocated $memory, predicted $predicted"
+done
+
+# --- transformers' own numbers, measured
+if [[ -d $shared/golden ]]; then
+  hf() {  # EXPECTED FOLDER OPTION...
+    local expected=$1 folder=$2
+    shift 2
+    run 0 footprint "$shared/golden/$folder" "$@" --json
+    json "d['schemes'][0]['hf_memory_footprint'] == $expected"
+  }
+  hf 234880 llama_nf4_bfloat16
+  hf 234880 llama_nf4dq_bfloat16
+  hf 234880 llama_fp4_bfloat16
+  hf 234880 llama_nf4dq_bf16st_bfloat16
+  hf 234880 llama_nf4_f32st_bfloat16
+  hf 234880 llama_nf4dq_bfloat16_sharded
+  hf 285312 llama_nf4dq_float32
+  hf 419200 llama_int8_bfloat16
+  hf 469632 llama_int8_float32
+  hf 284032 llama_nf4_skip_bfloat16
+  hf 787840 base_llama_bfloat16 --bits 16
+  for type in nf4 fp4; do
+    for nested in "" --double-quant; do
+      # shellcheck disable=SC2086
+      hf 234880 base_llama_bfloat16 --quant-type $type $nested
+    done
+  done
+  hf 285312 base_llama_float32 --bits 4 --double-quant
+  hf 419200 base_llama_bfloat16 --bits 8
+  hf 469632 base_llama_float32 --bits 8
+  hf 284032 base_llama_bfloat16 --bits 4 --skip-modules q_proj
+  hf 36288 base_llama_tied_bfloat16 --bits 4 --double-quant
+  hf 59840 base_llama_tied_bfloat16 --bits 8
+  for folder in "$shared"/golden/llama_*; do
+    bytes=$(tensor_bytes "$folder")
+    run 0 footprint "$folder" --json
+    json "d['schemes'][0]['weights_bytes'] == $bytes"
+  done
+else
+  echo "SKIPPED: $shared/golden is not there" >&2
+fi
+
+finish
