@@ -149,9 +149,10 @@ constexpr Row<PreTokenizerStep> kPreTokenizers[] = {
      }},
     {"Whitespace",
      [](const Json&, const std::string&, auto& out) {
-       // \w and \s are those of Rust's regex library, which counts the two joiners as word characters.
-       static const Regex words =
-           Regex::from_oniguruma("[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+");
+       // \w and \s of Rust's regex library: UTS #18, with the two joiners.
+       static const Regex words = Regex::from_pcre(
+           "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]+|"
+           "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}\\p{White_Space}]+");
        out.push_back(SplitByPattern{words, SplitBehavior::kRemoved, true});
      }},
     {"WhitespaceSplit",

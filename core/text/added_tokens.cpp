@@ -115,7 +115,9 @@ std::vector<Segment> AddedTokens::find(std::string_view text, bool normalized) c
     if (token.lstrip) begin = skip_space_left(text, begin, done);
     if (token.rstrip) end = skip_space_right(text, end);
     if (done < begin) segments.push_back({{done, begin}, std::nullopt});
-    segments.push_back({{begin, end}, token.id});
+    // A token that strips left may find itself within the white space that the one before has swallowed: then
+    // nothing is left of it, and the reference drops it.
+    if (begin < end) segments.push_back({{begin, end}, token.id});
     done = end;
   }
   if (done != text.size()) segments.push_back({{done, text.size()}, std::nullopt});

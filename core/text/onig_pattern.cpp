@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -10,7 +11,9 @@ namespace qtool {
 
 namespace {
 
-constexpr std::string_view kWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+// UTS #18, and six signs of Latin-1 (superscripts and fractions) that only Oniguruma counts.
+constexpr std::string_view kWordItems =
+    "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 constexpr int kMaxNesting = 32;
 
 bool is_hex(char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; }
@@ -42,7 +45,8 @@ struct CharacterSet {
 
 class Translator {
  public:
-  explicit Translator(std::string_view pattern) : in_(pattern) {}
+  Translator(std::string_view pattern, bool (*is_script)(std::string_view))
+      : in_(pattern), is_script_(is_script) {}
 
   std::string run() {
     while (!at_end()) step();
@@ -231,12 +235,8 @@ class Translator {
       case 'e':
         return std::string(take(2));
       case 'p':
-      case 'P': {
-        const std::size_t close = in_.find('}', position_);
-        if (peek(2) != '{' || close == std::string_view::npos)
-          throw unsupported("a property without {braces}");
-        return std::string(take(close + 1 - position_));
-      }
+      case 'P':
+        return property();
       case 'x': {
         if (peek(2) == '{') {
           const std::size_t close = in_.find('}', position_);
@@ -261,6 +261,23 @@ class Translator {
     std::string text(take(2));  // an escaped sign, or the first byte of an escaped character
     while (!at_end() && (static_cast<unsigned char>(peek()) & 0xC0u) == 0x80u) text += take(1);
     return text;
+  }
+
+  std::string property() {
+    const std::size_t close = in_.find('}', position_);
+    if (peek(2) != '{' || close == std::string_view::npos) throw unsupported("a property without {braces}");
+    const std::string_view text = take(close + 1 - position_);
+    bool negated = text[1] == 'P';
+    std::string_view name = text.substr(3, text.size() - 4);
+    if (name.starts_with('^')) {
+      negated = !negated;
+      name.remove_prefix(1);
+    }
+    std::string out = negated ? "\\P{" : "\\p{";
+    if (is_script_(name)) out += "sc:";
+    out += name;
+    out += '}';
+    return out;
   }
 
   // A class whose '[' has been read: an expression that matches one character. `depth` counts the brackets
@@ -293,9 +310,7 @@ class Translator {
         intersection += "(?=" + set.expression(false) + ")";
         set = {};
       } else if (looking_at("[:")) {
-        const std::size_t close = in_.find(":]", position_ + 2);
-        if (close == std::string_view::npos) throw malformed("a class [: is not closed");
-        set.items += take(close + 2 - position_);
+        set.items += posix_class();
       } else if (c == '[') {
         ++position_;
         bool inner_negated = false;
@@ -314,6 +329,24 @@ class Translator {
     CharacterSet result;
     result.alternatives.push_back("(?:" + intersection + set.expression(false) + ")");
     return result;
+  }
+
+  // [:alpha:] and the like mean Unicode properties, other ones than PCRE2 takes.
+  std::string posix_class() {
+    static constexpr std::pair<std::string_view, std::string_view> kClasses[] = {
+        {"alpha", "\\p{Alphabetic}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+        {"digit", "\\p{Nd}"},         {"upper", "\\p{Uppercase}"},
+        {"lower", "\\p{Lowercase}"},  {"space", "\\p{White_Space}"},
+        {"xdigit", "0-9A-Fa-f"},      {"word", kWordItems},
+        {"cntrl", "\\p{Cc}"},
+    };
+    const std::size_t close = in_.find(":]", position_ + 2);
+    if (close == std::string_view::npos) throw malformed("a class [: is not closed");
+    const std::string_view text = take(close + 2 - position_);
+    const std::string_view name = text.substr(2, text.size() - 4);
+    for (const auto& [row, items] : kClasses)
+      if (row == name) return std::string(items);
+    throw unsupported("the class " + std::string(text));
   }
 
   void escape_inside(CharacterSet& set) {
@@ -341,6 +374,7 @@ class Translator {
   }
 
   std::string_view in_;
+  bool (*is_script_)(std::string_view);
   std::size_t position_ = 0;
   std::string out_;
   std::size_t atom_ = 0;
@@ -349,6 +383,8 @@ class Translator {
 
 }  // namespace
 
-std::string pcre_from_oniguruma(std::string_view pattern) { return Translator(pattern).run(); }
+std::string pcre_from_oniguruma(std::string_view pattern, bool (*is_script)(std::string_view name)) {
+  return Translator(pattern, is_script).run();
+}
 
 }  // namespace qtool

@@ -58,6 +58,20 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(buffer);
 }
 
+// Letters alone are safe to paste into a pattern.
+bool is_script(std::string_view name) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  if (name.size() < 3 || !std::all_of(name.begin(), name.end(), letter)) return false;
+  std::string pattern("\\p{sc:");
+  pattern.append(name).append("}");
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  const std::unique_ptr<pcre2_code, Releaser<pcre2_code_free>> code(
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP,
+                    &error, &offset, nullptr));
+  return code != nullptr;
+}
+
 using Clock = std::chrono::steady_clock;
 
 }  // namespace
@@ -67,7 +81,9 @@ struct Regex::Code {
   std::string pattern;
 };
 
-Regex Regex::from_oniguruma(std::string_view pattern) { return from_pcre(pcre_from_oniguruma(pattern)); }
+Regex Regex::from_oniguruma(std::string_view pattern) {
+  return from_pcre(pcre_from_oniguruma(pattern, is_script));
+}
 
 Regex Regex::from_pcre(const std::string& pattern) {
   const CompileContext context{pcre2_compile_context_create(nullptr)};
