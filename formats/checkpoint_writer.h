@@ -5,9 +5,9 @@
 // nested 4-bit weight is a JSON text that holds the decimal digits of a mean, so its length is known only
 // when that weight has been quantized. Such "open" tensors enter the layout with a foreseen length:
 //
-//   header | ... F32 ... | A.weight | A.quant_state (170?) | B.weight | B.quant_state (170?) | C.weight | ...
-//                                                          ^ moves by d(A)                   ^ moves by d(A)
-//                                                          + d(B)
+//   header | ... F32 ... | A.weight | A.quant_state | B.weight | B.quant_state | C.weight | ...
+//                                     170 + d(A)     ^           170 + d(B)     ^
+//                                                    moves by d(A)              moves by d(A) + d(B)
 //
 // Where a tensor goes is settled once all open tensors before it in its file are. write() waits for that, so
 // whoever handles weights in write_order() never waits for something that nobody is working on. When all

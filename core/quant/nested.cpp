@@ -12,19 +12,23 @@
 
 namespace qtool {
 
+float quantize_block8(std::span<const float> values, std::uint8_t* codes) {
+  const float absmax = absmax_of(values);
+  const float reciprocal = approximate_reciprocal(absmax);
+  float scaled[kNestedBlockSize];
+  for (std::size_t i = 0; i < values.size(); ++i) scaled[i] = flushed_product(values[i], reciprocal);
+  dynamic_codes_of({scaled, values.size()}, codes);
+  return absmax;
+}
+
 float quantize_nested(std::span<const float> absmax, std::span<std::uint8_t> codes,
                       std::span<float> nested_absmax) {
   const float offset = torch_cuda_mean(absmax);
   float differences[kNestedBlockSize];
-  float scaled[kNestedBlockSize];
   for (std::size_t first = 0; first < absmax.size(); first += kNestedBlockSize) {
     const std::size_t count = std::min<std::size_t>(kNestedBlockSize, absmax.size() - first);
     for (std::size_t i = 0; i < count; ++i) differences[i] = absmax[first + i] - offset;
-    const float largest = absmax_of({differences, count});
-    const float reciprocal = approximate_reciprocal(largest);
-    for (std::size_t i = 0; i < count; ++i) scaled[i] = flushed_product(differences[i], reciprocal);
-    dynamic_codes_of({scaled, count}, codes.data() + first);
-    nested_absmax[first / kNestedBlockSize] = largest;
+    nested_absmax[first / kNestedBlockSize] = quantize_block8({differences, count}, codes.data() + first);
   }
   return offset;
 }

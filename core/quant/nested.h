@@ -9,6 +9,9 @@
 
 namespace qtool {
 
+// One block of up to 256 values to 8 bits: codes [n]; returns absmax.
+float quantize_block8(std::span<const float> values, std::uint8_t* codes);
+
 // codes [n], nested_absmax [ceil(n / 256)]; returns the offset.
 float quantize_nested(std::span<const float> absmax, std::span<std::uint8_t> codes,
                       std::span<float> nested_absmax);

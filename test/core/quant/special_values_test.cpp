@@ -61,6 +61,21 @@ TEST_CASE("special blocks of 4-bit codes are those of CUDA") {
   }
 }
 
+TEST_CASE("special blocks of 8-bit codes are those of CUDA") {
+  const auto cases = special_cases();
+  const auto records = vectors_of("q8");
+  REQUIRE(records.size() == 33);
+  for (const Words& r : records) {
+    INFO(r[0] << " " << r[1]);
+    const Tensor values = converted(tensor_of(cases.at(r[0]), dtype_of(r[1]), {64}).view(), DType::kF32);
+    std::vector<std::uint8_t> codes(64);
+    const float absmax = quantize_block8(values.as<float>(), codes.data());
+    for (const std::size_t i : {0u, 1u, 2u, 3u, 4u, 5u, 62u, 63u})
+      CHECK(int{codes[i]} == std::stoi(r[2 + (i < 6 ? i : i - 56)]));
+    CHECK(bits_of(absmax) == bits_of(float_from_hex(r[10])));
+  }
+}
+
 TEST_CASE("special rows of int8 are those of CUDA") {
   const auto cases = special_cases();
   const auto records = vectors_of("int8");
