@@ -1,10 +1,27 @@
 #include "core/cpu/cpu_kernels.h"
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <vector>
 
 namespace qtool::cpu {
 
 namespace {
+
+#if defined(__x86_64__)
+// Linux saves the tile registers, 8 KB a thread, only for processes that ask for it.
+bool may_use_amx() {
+  if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("amx-tile") ||
+      !__builtin_cpu_supports("amx-bf16"))
+    return false;
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
 
 std::vector<CpuKernels> rows_that_run() {
   std::vector<CpuKernels> rows{{"portable", CpuLevel::kPortable, kPortableFunctions}};
@@ -13,14 +30,14 @@ std::vector<CpuKernels> rows_that_run() {
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  //AVX2 if (avx2) rows.push_back({"avx2", CpuLevel::kAvx2, kAvx2Functions});
+  if (avx2) rows.push_back({"avx2", CpuLevel::kAvx2, kAvx2Functions});
   if (avx512) {
     KernelFunctions functions = kAvx512Functions;
     rows.push_back({"avx512", CpuLevel::kAvx512, functions});
-    if (__builtin_cpu_supports("avx512bf16")) {
+    if (may_use_amx()) {
       functions.direct4[1] = functions.direct4[0];
-      functions.direct4[0] = &kAvx512Bf16Direct4;
-      rows.push_back({"avx512-bf16", CpuLevel::kAvx512, functions});
+      functions.direct4[0] = &kAmxDirect4;
+      rows.push_back({"amx", CpuLevel::kAvx512, functions});
     }
   }
 #endif

@@ -13,22 +13,25 @@ __mmask16 first_lanes(std::int64_t count) {
   return count >= kLanes ? __mmask16{0xffff} : static_cast<__mmask16>((1u << count) - 1u);
 }
 
+// 16 values; NaN keeps its sign and upper bits, and becomes quiet.
+template <DType kType>
+__m512 round_lanes(__m512 exact) {
+  const __m512 result = rounded<kType>(exact);
+  if constexpr (kType != DType::kBF16) return result;
+  const __mmask16 nan = _mm512_cmp_ps_mask(exact, exact, _CMP_UNORD_Q);
+  const __m512i upper =
+      _mm512_and_si512(_mm512_castps_si512(exact), _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
+  return _mm512_mask_mov_ps(result, nan,
+                            _mm512_castsi512_ps(_mm512_or_si512(upper, _mm512_set1_epi32(0x00400000))));
+}
+
 template <DType kType>
 void round_to(float* values, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; i += kLanes) {
-    const __mmask16 mask = first_lanes(count - i);
-    const __m512 exact = _mm512_maskz_loadu_ps(mask, values + i);
-    __m512 result = rounded<kType>(exact);
-    if constexpr (kType == DType::kBF16) {
-      // NaN keeps its sign and upper bits, and becomes quiet.
-      const __mmask16 nan = _mm512_cmp_ps_mask(exact, exact, _CMP_UNORD_Q);
-      const __m512i upper =
-          _mm512_and_si512(_mm512_castps_si512(exact), _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
-      result = _mm512_mask_mov_ps(result, nan,
-                                  _mm512_castsi512_ps(_mm512_or_si512(upper, _mm512_set1_epi32(0x00400000))));
-    }
-    _mm512_mask_storeu_ps(values + i, mask, result);
-  }
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    _mm512_storeu_ps(values + i, round_lanes<kType>(_mm512_loadu_ps(values + i)));
+  const __mmask16 rest = first_lanes(count - i);
+  _mm512_mask_storeu_ps(values + i, rest, round_lanes<kType>(_mm512_maskz_loadu_ps(rest, values + i)));
 }
 
 void round(float* values, std::int64_t count, DType dtype) {
@@ -36,21 +39,38 @@ void round(float* values, std::int64_t count, DType dtype) {
   if (dtype == DType::kF16) round_to<DType::kF16>(values, count);
 }
 
-void widen(const std::byte* in, DType from, std::int64_t count, float* out) {
-  const auto* floats = reinterpret_cast<const float*>(in);
-  const auto* halves = reinterpret_cast<const std::uint16_t*>(in);
-  for (std::int64_t i = 0; i < count; i += kLanes) {
-    const __mmask16 mask = first_lanes(count - i);
-    __m512 values;
-    if (from == DType::kF32) {
-      values = _mm512_maskz_loadu_ps(mask, floats + i);
-    } else {
-      const __m256i bits = _mm256_maskz_loadu_epi16(mask, halves + i);
-      values = from == DType::kF16 ? _mm512_cvtph_ps(bits)
-                                   : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-    }
-    _mm512_mask_storeu_ps(out + i, mask, values);
+template <DType kType>
+__m512 widen_lanes(__m256i bits) {
+  if constexpr (kType == DType::kF16) return _mm512_cvtph_ps(bits);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+// Only whole registers are stored where a reader follows at once: it would have to wait for a masked one.
+template <DType kType>
+void widen_from(const std::uint16_t* in, std::int64_t count, float* out) {
+  std::int64_t i = 0;
+  for (; i + 2 * kLanes <= count; i += 2 * kLanes) {
+    _mm_prefetch(reinterpret_cast<const char*>(in + i) + 4096, _MM_HINT_T0);
+    _mm512_storeu_ps(out + i,
+                     widen_lanes<kType>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i))));
+    _mm512_storeu_ps(
+        out + i + kLanes,
+        widen_lanes<kType>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i + kLanes))));
   }
+  for (; i < count; i += kLanes) {
+    const __mmask16 rest = first_lanes(count - i);
+    _mm512_mask_storeu_ps(out + i, rest, widen_lanes<kType>(_mm256_maskz_loadu_epi16(rest, in + i)));
+  }
+}
+
+void widen(const std::byte* in, DType from, std::int64_t count, float* out) {
+  const auto* halves = reinterpret_cast<const std::uint16_t*>(in);
+  if (from == DType::kF32)
+    __builtin_memcpy(out, in, static_cast<std::size_t>(count) * sizeof(float));
+  else if (from == DType::kF16)
+    widen_from<DType::kF16>(halves, count, out);
+  else
+    widen_from<DType::kBF16>(halves, count, out);
 }
 
 // The sums of 16 registers' lanes, in order: four rounds, each adding halves of twice as many registers.

@@ -1,5 +1,5 @@
 // Decoding of 4-bit codes into floats in their natural order, for tiles that many tokens share.
-#include "core/cpu/direct4_avx512.h"
+#include "core/cpu/block4_avx512.h"
 #include "core/cpu/round_avx512.h"
 
 namespace qtool::cpu {

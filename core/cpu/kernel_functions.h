@@ -36,16 +36,19 @@ struct Block4Rows {
   DType compute = DType::kF32;  // what a value is rounded to
 };
 
-// A direct product with a packed 4-bit weight, for up to kDirectTokens tokens.
+// A direct product with a packed 4-bit weight.
 struct Direct4Functions {
   bool (*takes)(const Block4Rows& weight);
-  // One token's input [in], already rounded to weight.compute, in the order in which the kernel meets the
-  // nibbles; takes at most [in] floats.
-  void (*pack)(const Block4Rows& weight, const float* x, float* out);
-  // out[t * out_stride + r] = dot(row r, token t) for row_begin <= r < row_end; x: packed tokens
-  // [tokens][in].
+  std::int64_t least_tokens, most_tokens;  // for others, another product is faster
+  std::int64_t pass_tokens;                // to be given at a time
+  // Tokens [first, end) of a pass of `tokens`, already rounded to weight.compute, in the order in which the
+  // kernel meets the codes. x [tokens, in], out at least as many floats; `first` is a multiple of 16, `end`
+  // too or all tokens.
+  void (*pack)(const Block4Rows& weight, const float* x, std::int64_t tokens, std::int64_t first,
+               std::int64_t end, float* out);
+  // out[t * out_stride + r] = dot(row r, token t) for row_begin <= r < row_end, t < tokens; x: packed.
   void (*multiply)(const Block4Rows& weight, std::int64_t row_begin, std::int64_t row_end, const float* x,
-                   int tokens, float* out, std::int64_t out_stride);
+                   std::int64_t tokens, float* out, std::int64_t out_stride);
 };
 
 struct KernelFunctions {
@@ -91,7 +94,9 @@ extern const KernelFunctions kPortableFunctions;
 extern const KernelFunctions kAvx2Functions;
 extern const KernelFunctions kAvx512Functions;
 extern const Direct4Functions kAvx512Direct4;
-extern const Direct4Functions kAvx512Bf16Direct4;  // needs AVX512_BF16 as well
+extern const Direct4Functions kAmxDirect4;  // AVX-512, AVX512_BF16, AMX_TILE and AMX_BF16
+extern const Direct4Functions kAvx2Direct4;
+void decode4_avx2(const Block4Rows& weight, std::int64_t first, std::int64_t count, float* out);
 void decode4_avx512(const Block4Rows& weight, std::int64_t first, std::int64_t count, float* out);
 void dot8_avx512(const std::int8_t* w, std::int64_t rows, const std::int8_t* x, std::int64_t tokens,
                  std::int64_t count, std::int32_t* sums, std::int64_t sums_stride);

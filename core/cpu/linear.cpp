@@ -16,9 +16,11 @@ constexpr std::int64_t kDecodeDepth = 1024;  // columns of one row decoded at a 
 
 std::int64_t groups_of(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
 
-const Direct4Functions* direct4_for(const KernelFunctions& kernels, const Block4Rows& weight) {
+const Direct4Functions* direct4_for(const KernelFunctions& kernels, const Block4Rows& weight,
+                                    std::int64_t tokens) {
   for (const Direct4Functions* direct : kernels.direct4)
-    if (direct && direct->takes(weight)) return direct;
+    if (direct && direct->takes(weight) && direct->least_tokens <= tokens && tokens <= direct->most_tokens)
+      return direct;
   return nullptr;
 }
 
@@ -101,30 +103,38 @@ void LinearRunner::run(const CpuLinear& layer, const float* x, std::int64_t toke
     std::copy_n(x + t * layer.in, layer.in, rounded + t * layer.in);
     kernels_.round(rounded + t * layer.in, layer.in, layer.compute);
   }
-  if (tokens <= kDirectTokens) return run_direct(layer, rows, rounded, tokens, out);
-  for (std::int64_t first = 0; first < tokens; first += kTokensPerPass)
-    run_tiled(layer, rows, rounded + first * layer.in, std::min(kTokensPerPass, tokens - first),
-              out + first * layer.out);
+  const Direct4Functions* direct = rows.block4 ? direct4_for(kernels_, *rows.block4, tokens) : nullptr;
+  if (!direct && tokens > kDirectTokens) {
+    for (std::int64_t first = 0; first < tokens; first += kTokensPerPass)
+      run_tiled(layer, rows, rounded + first * layer.in, std::min(kTokensPerPass, tokens - first),
+                out + first * layer.out);
+    return;
+  }
+  const std::int64_t pass = direct ? direct->pass_tokens : kDirectTokens;
+  for (std::int64_t first = 0; first < tokens; first += pass)
+    run_direct(layer, rows, direct, rounded + first * layer.in, std::min(pass, tokens - first),
+               out + first * layer.out);
 }
 
-void LinearRunner::run_direct(const CpuLinear& layer, const Rows& rows, const float* x, std::int64_t tokens,
-                              float* out) {
+void LinearRunner::run_direct(const CpuLinear& layer, const Rows& rows, const Direct4Functions* direct,
+                              const float* x, std::int64_t tokens, float* out) {
   const KernelFunctions& kernels = kernels_;
-  const Direct4Functions* direct = rows.block4 ? direct4_for(kernels, *rows.block4) : nullptr;
   if (direct) {
+    constexpr std::int64_t kPacked = 16;  // tokens that one thread packs
     float* packed = packed_.get<float>(tokens * layer.in);
-    for (std::int64_t t = 0; t < tokens; ++t)
-      direct->pack(*rows.block4, x + t * layer.in, packed + t * layer.in);
+#pragma omp parallel for num_threads(threads_) if (tokens > kPacked)
+    for (std::int64_t t = 0; t < tokens; t += kPacked)
+      direct->pack(*rows.block4, x, tokens, t, std::min(tokens, t + kPacked), packed);
     x = packed;
   }
   const std::int64_t tasks = groups_of(layer.out, kRowsPerTask);
 #pragma omp parallel for num_threads(threads_) \
-    schedule(dynamic) if (layer.out * layer.in * tokens > kSerialBelow)
+    schedule(guided) if (layer.out * layer.in * tokens > kSerialBelow)
   for (std::int64_t task = 0; task < tasks; ++task) {
     const std::int64_t begin = task * kRowsPerTask;
     const std::int64_t end = std::min(layer.out, begin + kRowsPerTask);
     if (direct) {
-      direct->multiply(*rows.block4, begin, end, x, static_cast<int>(tokens), out, layer.out);
+      direct->multiply(*rows.block4, begin, end, x, tokens, out, layer.out);
     } else {
       alignas(64) std::array<float, kDecodeDepth> scratch;
       for (std::int64_t r = begin; r < end; ++r) {
@@ -165,7 +175,7 @@ void LinearRunner::run_tiled(const CpuLinear& layer, const Rows& rows, const flo
   float* scratch = threads_scratch_.get<float>(threads_ * scratch_floats);
   const std::int64_t tasks = groups_of(layer.out, kRowsPerTask);
 #pragma omp parallel for num_threads(threads_) \
-    schedule(dynamic) if (layer.out * layer.in * tokens > kSerialBelow)
+    schedule(guided) if (layer.out * layer.in * tokens > kSerialBelow)
   for (std::int64_t task = 0; task < tasks; ++task) {
     float* tile = scratch + omp_get_thread_num() * scratch_floats;
     float* sums = tile + kTileRows * kTileDepth;

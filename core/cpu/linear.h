@@ -32,7 +32,8 @@ class LinearRunner {
  private:
   struct Rows;  // where decoded rows come from
 
-  void run_direct(const CpuLinear& layer, const Rows& rows, const float* x, std::int64_t tokens, float* out);
+  void run_direct(const CpuLinear& layer, const Rows& rows, const Direct4Functions* direct, const float* x,
+                  std::int64_t tokens, float* out);
   void run_tiled(const CpuLinear& layer, const Rows& rows, const float* x, std::int64_t tokens, float* out);
   void run_int8(const CpuLinear& layer, const Int8Weight& weight, const float* x, std::int64_t tokens,
                 float* out);
