@@ -186,6 +186,8 @@ std::vector<std::int32_t> with_text(std::span<const std::int32_t> ids, const Tok
 }
 
 int run(const CommonOptions& common, const Options& options) {
+  if (!common.json && (options.logprobs != -1 || options.prompt_logprobs != -1))
+    throw usage("--logprobs and --prompt-logprobs are part of the JSON document; add --json");
   LoadedModel model(model_folder(common), options.run);
   GeneratedText about;
   std::vector<std::int32_t> prompt = parse_ids(options.prompt_tokens);
