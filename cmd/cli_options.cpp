@@ -19,6 +19,11 @@ class HelpFormatter : public CLI::Formatter {
     if (!option->get_default_str().empty()) text += " [" + option->get_default_str() + "]";
     return text;
   }
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    std::string text = CLI::Formatter::make_help(app, std::move(name), mode);
+    for (std::size_t at = 0; (at = text.find("\n\n\n", at)) != std::string::npos;) text.erase(at, 1);
+    return text;
+  }
 };
 
 char upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }
@@ -48,9 +53,11 @@ void begin_options(CLI::App& app, const std::string& program, const Subcommand& 
   app.formatter(std::make_shared<HelpFormatter>());
   app.footer("Every option has an environment twin: --log-file is $QTOOL_LOG_FILE.");
   option(app, "model", common.model,
-         "folder, .safetensors file in it, or Hub name org/name[@revision]; left out: $QTOOL_MODEL, else the "
-         "demo "
-         "model");
+         "folder, .safetensors file in it, or Hub name org/name[@revision]; left out: $QTOOL_MODEL, else "
+         "the demo model")
+      ->check([](const std::string& name) {  // a script's empty variable shall not mean the demo
+        return std::string(name.empty() ? "the name is empty" : "");
+      });
 }
 
 void add_common_options(CLI::App& app, CommonOptions& common) {

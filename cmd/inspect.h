@@ -6,6 +6,7 @@
 
 #include "cmd/cli.h"
 #include "cmd/logical_tensors.h"
+#include "formats/architectures.h"
 #include "formats/checkpoint.h"
 
 namespace qtool {
@@ -26,6 +27,9 @@ std::vector<Problem> check_values(const Checkpoint& checkpoint, const std::vecto
 
 // "malformed", "values", "unsupported", "note": the word for a problem.
 std::string_view word_of(const Problem& problem);
+
+// The row of the checkpoint's architecture; nothing for one that qtool does not know.
+const Architecture* known_architecture(const Checkpoint& checkpoint);
 
 // The whole model at a glance.
 void print_summary(const Checkpoint& checkpoint, const CommonOptions& common);

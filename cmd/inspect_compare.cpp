@@ -19,18 +19,28 @@ namespace {
 
 constexpr std::int64_t kChunk = std::int64_t{4} << 20;  // bytes
 
-std::string hash_of(const Checkpoint& checkpoint, const StoredTensor& tensor) {
-  Sha256 hash;
-  std::vector<std::byte> bytes(static_cast<std::size_t>(std::min(kChunk, tensor.info.bytes)));
-  for (std::int64_t done = 0; done < tensor.info.bytes; done += kChunk) {
+// The bytes of a stored tensor, a piece at a time.
+class Pieces {
+ public:
+  Pieces(const Checkpoint& checkpoint, const StoredTensor& tensor)
+      : checkpoint_(checkpoint), tensor_(tensor) {}
+
+  std::span<const std::byte> next() {  // empty at the end
     stop_if_interrupted();
-    const auto piece =
-        std::span(bytes).first(static_cast<std::size_t>(std::min(kChunk, tensor.info.bytes - done)));
-    checkpoint.read(tensor, done, piece);
-    hash.update(piece);
+    const std::int64_t size = std::min(kChunk, tensor_.info.bytes - done_);
+    if (size <= 0) return {};
+    bytes_.resize(static_cast<std::size_t>(size));
+    checkpoint_.read(tensor_, done_, bytes_);
+    done_ += size;
+    return bytes_;
   }
-  return hash.hex_digest();
-}
+
+ private:
+  const Checkpoint& checkpoint_;
+  const StoredTensor& tensor_;
+  std::int64_t done_ = 0;
+  std::vector<std::byte> bytes_;
+};
 
 std::map<std::string, std::string> hashes_of(const Checkpoint& checkpoint, const CommonOptions& common) {
   std::vector<std::pair<std::string, const StoredTensor*>> work;
@@ -38,8 +48,13 @@ std::map<std::string, std::string> hashes_of(const Checkpoint& checkpoint, const
   std::vector<std::string> hashes(work.size());
   Progress progress(common, "hashing", checkpoint.bytes());
   for_each_index(work.size(), thread_count(common), [&](std::size_t i) {
-    hashes[i] = hash_of(checkpoint, *work[i].second);
-    progress.advance(work[i].second->info.bytes);
+    Pieces pieces(checkpoint, *work[i].second);
+    Sha256 hash;
+    for (auto piece = pieces.next(); !piece.empty(); piece = pieces.next()) {
+      hash.update(piece);
+      progress.advance(static_cast<std::int64_t>(piece.size()));
+    }
+    hashes[i] = hash.hex_digest();
   });
   std::map<std::string, std::string> named;
   for (std::size_t i = 0; i < work.size(); ++i) named[work[i].first] = hashes[i];
@@ -84,18 +99,22 @@ struct Difference {
   std::optional<Distance> distance;
 };
 
-// Same stored pieces with the same bytes.
+bool same_bytes(const Checkpoint& a, const StoredTensor& here, const Checkpoint& b,
+                const StoredTensor& there) {
+  if (here.info.dtype != there.info.dtype || here.info.shape != there.info.shape) return false;
+  Pieces ours(a, here);
+  Pieces theirs(b, there);
+  for (auto piece = ours.next(); !piece.empty(); piece = ours.next())
+    if (!std::ranges::equal(piece, theirs.next())) return false;
+  return true;
+}
+
 bool same_bytes(const Checkpoint& a, const LogicalTensor& here, const Checkpoint& b,
                 const LogicalTensor& there) {
-  std::set<std::string> pieces(here.pieces.begin(), here.pieces.end());
-  if (pieces != std::set<std::string>(there.pieces.begin(), there.pieces.end())) return false;
-  for (const std::string& piece : pieces) {
-    const TensorInfo& x = a.at(piece).info;
-    const TensorInfo& y = b.at(piece).info;
-    if (x.dtype != y.dtype || x.shape != y.shape || hash_of(a, a.at(piece)) != hash_of(b, b.at(piece)))
-      return false;
-  }
-  return true;
+  const std::set<std::string> pieces(here.pieces.begin(), here.pieces.end());
+  return pieces == std::set<std::string>(there.pieces.begin(), there.pieces.end()) &&
+         std::all_of(pieces.begin(), pieces.end(),
+                     [&](const std::string& piece) { return same_bytes(a, a.at(piece), b, b.at(piece)); });
 }
 
 std::string described(const LogicalTensor& tensor) { return tensor.form() + " " + text_of(tensor.shape); }

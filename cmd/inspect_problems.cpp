@@ -12,7 +12,6 @@
 #include "cmd/tensor_stats.h"
 #include "core/model/skip_rules.h"
 #include "core/quant/quantizer.h"
-#include "formats/architectures.h"
 #include "formats/quant_config.h"
 #include "formats/safetensors.h"
 #include "formats/tokenizers.h"
@@ -88,6 +87,25 @@ void compare_skips(const std::vector<std::string>& keys, const std::vector<Logic
              some_of(ambiguous)});
 }
 
+// Linear layers that a loader replaces by quantized ones must be stored so; without a list it leaves out the
+// head.
+void find_plain_linears(const Architecture& architecture, const std::vector<std::string>& keys,
+                        const std::vector<LogicalTensor>& tensors, std::vector<Problem>& found) {
+  std::vector<std::string> plain;
+  for (const LogicalTensor& tensor : tensors) {
+    const auto role = role_of(architecture, tensor.name);
+    if (tensor.quant || !role || !is_linear(role->role) || role->piece != Piece::kWeight) continue;
+    const bool left_out = keys.empty() ? role->role == Role::kHead
+                                       : std::any_of(keys.begin(), keys.end(), [&](const std::string& key) {
+                                           return transformers5_skips(tensor.module, key);
+                                         });
+    if (!left_out) plain.push_back(tensor.name);
+  }
+  if (!plain.empty())
+    found.push_back({ExitCode::kMalformed,
+                     "stored unquantized, but llm_int8_skip_modules does not say so: " + some_of(plain)});
+}
+
 void check_quantization(const Checkpoint& checkpoint, const std::vector<LogicalTensor>& tensors,
                         std::vector<Problem>& found) {
   std::vector<std::string> quantized;
@@ -105,6 +123,9 @@ void check_quantization(const Checkpoint& checkpoint, const std::vector<LogicalT
                                                  ", but no weight is stored quantized"});
     compare_config(*config, tensors, found);
     compare_skips(config->skip_modules, tensors, found);
+    if (const Architecture* const architecture = known_architecture(checkpoint);
+        architecture && !quantized.empty())
+      find_plain_linears(*architecture, config->skip_modules, tensors, found);
   } catch (const Error& error) {
     found.push_back({error.code(), error.what()});
   }
@@ -178,6 +199,14 @@ std::optional<Problem> check_plain(const Checkpoint& checkpoint, const LogicalTe
 }
 
 }  // namespace
+
+const Architecture* known_architecture(const Checkpoint& checkpoint) {
+  try {
+    return &architecture_of(checkpoint.config());
+  } catch (const Error&) {  // the sentence is among the problems
+    return nullptr;
+  }
+}
 
 std::string_view word_of(const Problem& problem) {
   switch (problem.code) {

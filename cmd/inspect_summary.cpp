@@ -7,7 +7,6 @@
 
 #include "cmd/inspect.h"
 #include "cmd/table.h"
-#include "formats/architectures.h"
 #include "formats/file.h"
 #include "formats/quant_config.h"
 #include "formats/tokenizers.h"
@@ -174,12 +173,7 @@ Section sizes_section(const Checkpoint& checkpoint, const std::vector<LogicalTen
     std::int64_t tensors = 0, parameters = 0, bytes = 0;
   };
   std::vector<std::pair<std::string, Size>> classes;
-  const Architecture* architecture = nullptr;
-  try {
-    architecture = &architecture_of(checkpoint.config());
-  } catch (const Error&) {  // among the problems; without roles everything is "other"
-    architecture = nullptr;
-  }
+  const Architecture* const architecture = known_architecture(checkpoint);
   for (const LogicalTensor& tensor : tensors) {
     const auto role = architecture != nullptr ? role_of(*architecture, tensor.name) : std::nullopt;
     const std::string name(class_of(role ? role->role : Role::kIgnored));

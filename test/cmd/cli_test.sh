@@ -73,6 +73,7 @@ json 'd["folder"].endswith("/copy")'
 QTOOL_MODEL=/nowhere run 3 inspect
 run 0 inspect "$work/copy/model.safetensors" --tensors --json
 json 'd["folder"].endswith("/copy")'
+fails 2 "model: the name is empty" inspect ""
 fails 2 "config.json is a file" inspect "$demo/config.json"
 
 # --- the installed program finds the model that was installed with it

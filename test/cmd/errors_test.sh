@@ -100,6 +100,11 @@ err_has "over --budget 1MB"
 run 6 footprint --bits 4 --budget 1MB --json
 json 'd["schemes"][0]["fits"] is False and d["budget_bytes"] == 1000000'
 
+mkdir "$work/long"
+cp "$demo"/* "$work/long"
+sed -i 's/"max_position_embeddings": 512/"max_position_embeddings": 1000000000/' "$work/long/config.json"
+fails 6 "1000000000" generate "$work/long" --context 1000000000 -p x -n 1 --device cpu
+
 # --- 7 device
 command -v nvidia-smi >/dev/null || fails 7 "--device cpu" generate --device cuda -p x
 

@@ -29,16 +29,16 @@ run 0 footprint --bits 4 --context "$longest" --budget "$((budget + 500000))" --
 json 'd["schemes"][0]["fits"]'
 run 6 footprint --bits 4 --context "$((longest + 1))" --budget "$((budget + 500000))" --json
 json 'not d["schemes"][0]["fits"]'
-run 0 footprint --budget 10GiB
+for size in 10GiB=10737418240 1.5GB=1500000000 60000KB=60000000 123456789=123456789 "100 mb=100000000" 1tb=1000000000000; do
+  run 0 footprint --budget "${size%=*}" --json
+  json "d['budget_bytes'] == ${size#*=}"
+done
+for size in -1 5XB GB 1e9 nan 99999999999TB; do fails 2 "--budget" footprint "--budget=$size"; done
 
 # --- predicted = written = stored
 tensor_bytes() {  # of a folder, from its headers
-  run 0 inspect "$1" --tensors --json
-  grep -oE '"bytes":[0-9]+' "$work/out" | grep -oE '[0-9]+' | paste -sd+ | bc
-}
-command -v bc >/dev/null || tensor_bytes() {
-  run 0 inspect "$1" --tensors --json
   local sum=0 bytes
+  run 0 inspect "$1" --tensors --json
   for bytes in $(grep -oE '"bytes":[0-9]+' "$work/out" | grep -oE '[0-9]+'); do sum=$((sum + bytes)); done
   echo $sum
 }

@@ -142,6 +142,9 @@ spoil 4 "bnb_4bit_quant_storage" nf4 'quantization["bnb_4bit_quant_storage"] = "
 spoil 4 "has no quantization_config" nf4 'del config["quantization_config"]'
 spoil 4 "llm_int8_skip_modules names" nf4 'quantization["llm_int8_skip_modules"] = ["lm_head", "up_proj"]'
 spoil 4 "one of transformers 4 and 5" nf4 'quantization["llm_int8_skip_modules"] = ["lm_head", "model.layers.0.mlp.up"]'
+spoil 4 "stored unquantized" nf4 '
+for name in [n for n in tensors if n.startswith(up + ".")]: del tensors[name]
+tensors[up] = ("BF16", [704, 256], bytes(2 * 704 * 256))'
 spoil 5 "unsupported: " nf4 'quantization["quant_method"] = "gptq"'
 spoil 9 "1 NaN" nf4 'tensors[up + ".absmax"] = ("F32", [2816], b"\0\0\xc0\x7f" + tensors[up + ".absmax"][2][4:])'
 spoil 9 "1 infinite" nf4 'n = "model.norm.weight"; tensors[n] = ("BF16", [256], b"\x80\x7f" + tensors[n][2][2:])'
