@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "cmd/chat_prompt.h"
 #include "cmd/cli.h"
 #include "cmd/generate_report.h"
 #include "cmd/load_model.h"
@@ -20,6 +21,8 @@ constexpr std::int64_t kMaxPromptBytes = std::int64_t{64} << 20;
 struct Options {
   std::string prompt, prompt_file, prompt_tokens;
   bool prompt_given = false;
+  ChatOptions chat;
+  bool print_prompt = false;
   RunOptions run;
   std::int64_t max_new_tokens = 128;
   std::int64_t context = 0;  // 0: as much as the run needs
@@ -185,15 +188,39 @@ std::vector<std::int32_t> with_text(std::span<const std::int32_t> ids, const Tok
   return known;
 }
 
+// The text the model continues.
+std::string full_prompt(const std::string& folder, const Options& options) {
+  if (!is_chat(options.chat)) return prompt_text(options);
+  if (!options.chat.messages.empty()) return render_chat(folder, options.chat, std::nullopt);
+  return render_chat(folder, options.chat, prompt_text(options));
+}
+
+// --print-prompt: needs the tokenizer's files at most.
+int show_prompt(const CommonOptions& common, const Options& options) {
+  const std::string prompt = full_prompt(model_folder(common), options);
+  Payload payload(options.output);
+  if (!common.json) {
+    payload.write(prompt);  // exactly: no line end is added
+    return 0;
+  }
+  const Json document = {{"schema", "qtool.generate/1"}, {"prompt", prompt}};
+  payload.write(document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  return 0;
+}
+
 int run(const CommonOptions& common, const Options& options) {
+  if (!options.prompt_tokens.empty() && (is_chat(options.chat) || options.print_prompt))
+    throw usage("--prompt-tokens does not go with chat options and --print-prompt: it gives ids, not text");
+  if (options.print_prompt) return show_prompt(common, options);
   if (!common.json && (options.logprobs != -1 || options.prompt_logprobs != -1))
     throw usage("--logprobs and --prompt-logprobs are part of the JSON document; add --json");
   LoadedModel model(model_folder(common), options.run);
   GeneratedText about;
   std::vector<std::int32_t> prompt = parse_ids(options.prompt_tokens);
   if (options.prompt_tokens.empty()) {
-    about.prompt = prompt_text(options);
-    prompt = model.tokenizer().encode(*about.prompt, true);
+    about.prompt = full_prompt(model.folder(), options);
+    // A chat template writes its special tokens itself: a second BOS would follow.
+    prompt = model.tokenizer().encode(*about.prompt, !is_chat(options.chat));
   } else if (model.has_tokenizer()) {
     about.prompt = model.tokenizer().decode(with_text(prompt, model.tokenizer()), false);
   } else {
@@ -260,6 +287,7 @@ void add_prompt_options(CLI::App& app, Options& options) {
          "end after this token id, besides the model's own; repeatable")
       ->allow_extra_args(false);
   flag(app, "--ignore-eos", options.ignore_eos, "do not end at the model's end-of-sequence tokens");
+  flag(app, "--print-prompt", options.print_prompt, "print the prompt as the model would get it, and stop");
   flag(app, "--echo", options.echo, "print the prompt before its continuation");
   flag(app, "--no-stream", options.no_stream, "print the text at the end, not while it grows");
   option(app, "-o,--output", options.output, "file for what would go to stdout");
@@ -298,6 +326,9 @@ void add_sampling_options(CLI::App& app, Options& options) {
 std::function<int()> declare_generate(CLI::App& app, const CommonOptions& common) {
   const auto options = std::make_shared<Options>();
   add_prompt_options(app, *options);
+  const ChatFlags chat = add_chat_options(app, options->chat);
+  for (const char* other : {"--prompt", "--prompt-file", "--prompt-tokens"})
+    chat.messages->excludes(app.get_option(other));
   add_sampling_options(app, *options);
   add_run_options(app, options->run);
   app.footer(
@@ -306,6 +337,7 @@ std::function<int()> declare_generate(CLI::App& app, const CommonOptions& common
       "  qtool generate ./llama-3.2-1b --bits 4 --double-quant -p \"Once upon a time\" --temperature 0.8 "
       "--top-p 0.95\n"
       "  qtool generate ./model -f notes.txt --stop \"\\n\\n\" -n 200 --json > answer.json\n"
+      "  qtool generate ./model --chat --system \"Be brief.\" -p \"What is a monad?\"\n"
       "  echo \"Dear\" | qtool generate ./model -n 20\n"
       "\n" +
       app.get_footer());

@@ -240,6 +240,7 @@ const Direct4Functions kAmxDirect4 = {
     .least_tokens = 2,  // for one, float lanes decode faster: they need not store
     .most_tokens = INT64_MAX,
     .pass_tokens = kGroups * kGroup,
+    .rounds_weights = true,
     .pack = pack,
     .multiply = multiply};
 

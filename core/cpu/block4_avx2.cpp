@@ -117,6 +117,7 @@ const Direct4Functions kAvx2Direct4 = {.takes = takes,
                                        .least_tokens = 1,
                                        .most_tokens = kDirectTokens,
                                        .pass_tokens = kDirectTokens,
+                                       .rounds_weights = true,
                                        .pack = pack,
                                        .multiply = multiply};
 

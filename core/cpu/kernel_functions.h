@@ -41,6 +41,7 @@ struct Direct4Functions {
   bool (*takes)(const Block4Rows& weight);
   std::int64_t least_tokens, most_tokens;  // for others, another product is faster
   std::int64_t pass_tokens;                // to be given at a time
+  bool rounds_weights;  // to weight.compute, as bitsandbytes does; else their exact values are multiplied
   // Tokens [first, end) of a pass of `tokens`, already rounded to weight.compute, in the order in which the
   // kernel meets the codes. x [tokens, in], out at least as many floats; `first` is a multiple of 16, `end`
   // too or all tokens.

@@ -131,7 +131,6 @@ out_is_empty
 err_has "--logprobs must lie between"
 fails 2 "add --json" generate "$demo" -p x --prompt-logprobs 1
 fails 2 "--kv-dtype must be" generate "$demo" -p x --kv-dtype int4
-fails 2 "'--chat'" generate "$demo" -p x --chat
 fails 10 "$work/no/where" generate "$demo" -p x -o "$work/no/where"
 
 finish

@@ -73,10 +73,10 @@ struct Exact {
   double tolerance;
 };
 
-// Products of `tokens` rounded inputs with the dequantized weight, plus bias: [tokens, out].
+// Products of `tokens` rounded inputs with the weight dequantized to `weights`, plus bias: [tokens, out].
 inline std::vector<Exact> exact_products(const cpu::CpuLinear& layer, const std::vector<float>& x,
-                                         std::int64_t tokens) {
-  const Tensor weight = dequantize(layer.weight, layer.compute);
+                                         std::int64_t tokens, DType weights) {
+  const Tensor weight = dequantize(layer.weight, weights);
   std::vector<float> w(static_cast<std::size_t>(weight.count()));
   to_float32(weight.data(), weight.dtype(), weight.count(), w.data());
   std::vector<float> bias(static_cast<std::size_t>(layer.out));
