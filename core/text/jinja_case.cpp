@@ -26,8 +26,10 @@ bool is_case_ignorable(char32_t c) {
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_SK: return true;
-    default: return c == '\'' || c == '.' || c == ':' || c == 0xB7 || c == 0x2018 || c == 0x2019 || c == 0x2024;
+    case UTF8PROC_CATEGORY_SK:
+      return true;
+    default:
+      return c == '\'' || c == '.' || c == ':' || c == 0xB7 || c == 0x2018 || c == 0x2019 || c == 0x2024;
   }
 }
 
@@ -98,13 +100,15 @@ std::string mapped(std::string_view text, const Append& append) {
 
 bool is_space(char32_t c) {
   return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 bool is_printable(char32_t c) {
   if (c < 0x7F) return c >= ' ';
   const auto category = category_of(c);
-  return category != UTF8PROC_CATEGORY_CN && !(category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_CO);
+  return category != UTF8PROC_CATEGORY_CN &&
+         !(category >= UTF8PROC_CATEGORY_ZS && category <= UTF8PROC_CATEGORY_CO);
 }
 
 bool is_alpha(char32_t c) {
@@ -147,8 +151,8 @@ std::string title(std::string_view text) {
   });
 }
 
-// A word begins behind blanks, hyphens and opening brackets. Its first character is put in upper case, the rest in
-// lower case as a text of its own.
+// A word begins behind blanks, hyphens and opening brackets. Its first character is put in upper case, the
+// rest in lower case as a text of its own.
 std::string title_words(std::string_view text) {
   std::string out;
   std::size_t begin = 0;  // of the word

@@ -1,4 +1,5 @@
-// Characters that become several in upper or title case (Unicode's SpecialCasing): what utf8proc's simple mappings lack.
+// Characters that become several in upper or title case (Unicode's SpecialCasing): what utf8proc's simple
+// mappings lack.
 #pragma once
 
 namespace qtool::jinja {
@@ -9,7 +10,8 @@ struct SpecialCase {
   const char* title;  // nullptr: the simple mapping
 };
 
-inline constexpr SpecialCase kSpecialCases[] = {  // sorted
+inline constexpr SpecialCase kSpecialCases[] = {
+    // sorted
     // clang-format off
     {0x00DF, "SS", "Ss"},
     {0x0149, "ʼN", "ʼN"},

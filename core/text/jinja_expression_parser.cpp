@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 
 #include "core/error.h"
 
@@ -16,6 +17,10 @@ ExpressionParser::Level::Level(ExpressionParser& parser) : parser_(parser) {
 
 void ExpressionParser::fail_here(const std::string& sentence) const {
   fail("line " + std::to_string(current().line) + ": " + sentence);
+}
+
+void ExpressionParser::unsupported_here(const std::string& sentence) const {
+  unsupported("line " + std::to_string(current().line) + ": " + sentence);
 }
 
 void ExpressionParser::unexpected(std::string_view expected) const {
@@ -50,10 +55,15 @@ ExpressionPtr ExpressionParser::node(ExpressionKind kind, int line) const {
   return made;
 }
 
-void ExpressionParser::adopt(Expression& parent, ExpressionPtr child) const {
+void ExpressionParser::deepen(Expression& parent, const ExpressionPtr& child) const {
   if (child) parent.depth = std::max(parent.depth, child->depth + 1);
   if (parent.depth > kMaxTreeDepth)
-    fail_here("an expression of more than " + std::to_string(kMaxTreeDepth) + " nested or chained operations");
+    fail_here("an expression of more than " + std::to_string(kMaxTreeDepth) +
+              " nested or chained operations");
+}
+
+void ExpressionParser::adopt(Expression& parent, ExpressionPtr child) const {
+  deepen(parent, child);
   parent.children.push_back(std::move(child));
 }
 
@@ -204,8 +214,10 @@ ExpressionPtr ExpressionParser::number_constant() {
   ExpressionPtr made = node(ExpressionKind::kConstant, token.line);
   if (token.kind == TokenKind::kFloat) {
     double number = 0;
-    const auto [end, failure] = std::from_chars(token.text.data(), token.text.data() + token.text.size(), number);
-    if (failure == std::errc::result_out_of_range) fail_here("the number " + token.text + " is out of range");
+    const auto [end, failure] =
+        std::from_chars(token.text.data(), token.text.data() + token.text.size(), number);
+    if (failure == std::errc::result_out_of_range)
+      number = std::strtod(token.text.c_str(), nullptr);  // inf or 0
     made->constant = number;
     return made;
   }
@@ -215,7 +227,8 @@ ExpressionPtr ExpressionParser::number_constant() {
   if (base != 10) digits.remove_prefix(2);
   std::int64_t number = 0;
   const auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), number, base);
-  if (failure != std::errc()) fail_here("the number " + token.text.substr(0, 60) + " does not fit 64 bits");
+  if (failure != std::errc())
+    unsupported_here("the number " + token.text.substr(0, 60) + " does not fit 64 bits");
   made->constant = number;
   return made;
 }
@@ -262,7 +275,8 @@ ExpressionPtr ExpressionParser::target(bool with_namespace, std::string_view end
   ExpressionPtr made = node(ExpressionKind::kTuple, current().line);
   adopt(*made, single_target(with_namespace));
   if (!at_operator(",")) return std::move(made->children.front());
-  while (take_operator(",") && !tuple_ends(end) && !at_operator("=")) adopt(*made, single_target(with_namespace));
+  while (take_operator(",") && !tuple_ends(end) && !at_operator("="))
+    adopt(*made, single_target(with_namespace));
   return made;
 }
 
@@ -315,12 +329,12 @@ ExpressionPtr ExpressionParser::filtered(ExpressionPtr subject) {
 ExpressionPtr ExpressionParser::call(ExpressionPtr subject) {
   ExpressionPtr made = node(ExpressionKind::kCall, current().line);
   adopt(*made, std::move(subject));
-  made->arguments = arguments();
+  read_arguments(*made);
   return made;
 }
 
-std::vector<Argument> ExpressionParser::arguments() {
-  std::vector<Argument> list;
+void ExpressionParser::read_arguments(Expression& call) {
+  std::vector<Argument>& list = call.arguments;
   expect_operator("(");
   while (!at_operator(")")) {
     Argument argument{ArgumentKind::kPositional, {}, nullptr};
@@ -336,11 +350,11 @@ std::vector<Argument> ExpressionParser::arguments() {
       fail_here("an argument without a name stands behind one with a name");
     }
     argument.value = expression();
+    deepen(call, argument.value);
     list.push_back(std::move(argument));
     if (!take_operator(",")) break;
   }
   expect_operator(")");
-  return list;
 }
 
 ExpressionPtr ExpressionParser::subscript(ExpressionPtr subject) {
@@ -366,7 +380,7 @@ ExpressionPtr ExpressionParser::subscript(ExpressionPtr subject) {
     made->children.pop_back();
     while (take_operator(",")) adopt(*key, subscribed());
     for (const ExpressionPtr& part : key->children)
-      if (part->kind == ExpressionKind::kSlice) fail_here("slices with commas are not supported");
+      if (part->kind == ExpressionKind::kSlice) unsupported_here("slices with commas are not supported");
     adopt(*made, std::move(key));
   }
   expect_operator("]");
@@ -396,7 +410,7 @@ ExpressionPtr ExpressionParser::filters(ExpressionPtr subject, bool begins_with_
     made->name = expect_name();
     while (take_operator(".")) made->name += "." + expect_name();
     if (subject) adopt(*made, std::move(subject));
-    if (at_operator("(")) made->arguments = arguments();
+    if (at_operator("(")) read_arguments(*made);
     subject = std::move(made);
   }
   return subject;
@@ -412,10 +426,11 @@ ExpressionPtr ExpressionParser::test(ExpressionPtr subject) {
   const bool begins_value = at(TokenKind::kName) || at(TokenKind::kString) || at(TokenKind::kInteger) ||
                             at(TokenKind::kFloat) || at_operator("[") || at_operator("{");
   if (at_operator("(")) {
-    made->arguments = arguments();
+    read_arguments(*made);
   } else if (begins_value && !at_name("else") && !at_name("or") && !at_name("and")) {
     if (at_name("is")) fail_here("tests cannot be chained with 'is'");
     made->arguments.push_back({ArgumentKind::kPositional, {}, postfix(primary())});
+    deepen(*made, made->arguments.back().value);
   }
   if (!negated) return made;
   ExpressionPtr opposite = node(ExpressionKind::kNot, made->line);

@@ -38,10 +38,12 @@ class ExpressionParser {
   std::string expect_name();
   void expect_operator(std::string_view op);
   [[noreturn]] void fail_here(const std::string& sentence) const;
+  [[noreturn]] void unsupported_here(const std::string& sentence) const;
   [[noreturn]] void unexpected(std::string_view expected) const;
 
   ExpressionPtr node(ExpressionKind kind, int line) const;
   void adopt(Expression& parent, ExpressionPtr child) const;
+  void deepen(Expression& parent, const ExpressionPtr& child) const;
 
   ExpressionPtr expression(bool with_condition = true);
   // One expression, or with commas a tuple. `end`: a name that ends it.
@@ -49,7 +51,7 @@ class ExpressionParser {
   // What may be assigned to; `with_namespace`: also a namespace's attribute.
   ExpressionPtr target(bool with_namespace, std::string_view end = {});
   ExpressionPtr filters(ExpressionPtr subject, bool begins_with_name);
-  std::vector<Argument> arguments();
+  void read_arguments(Expression& call);
 
   // Which of the names that a macro is given unasked (varargs, kwargs, caller) were read so far.
   bool read_rest_ = false, read_keywords_ = false, read_caller_ = false;
@@ -57,7 +59,8 @@ class ExpressionParser {
  private:
   using Rule = ExpressionPtr (ExpressionParser::*)();
 
-  ExpressionPtr left_to_right(ExpressionKind kind, Rule operand, std::initializer_list<std::string_view> operators);
+  ExpressionPtr left_to_right(ExpressionKind kind, Rule operand,
+                              std::initializer_list<std::string_view> operators);
   ExpressionPtr condition();
   ExpressionPtr either();
   ExpressionPtr both();

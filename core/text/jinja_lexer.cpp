@@ -94,7 +94,8 @@ class Lexer {
     } else if (strips && sign != '+') {
       const std::size_t newline = part.rfind('\n');
       const std::size_t begin = newline == std::string_view::npos ? 0 : newline + 1;
-      if ((begin > 0 || line_starts_) && begin < part.size() && strip(part.substr(begin), Side::kLeft).empty())
+      if ((begin > 0 || line_starts_) && begin < part.size() &&
+          strip(part.substr(begin), Side::kLeft).empty())
         part = part.substr(0, begin);
     }
     if (!part.empty()) push(TokenKind::kData, std::string(part));
@@ -138,6 +139,7 @@ class Lexer {
   }
 
   void raw(int line) {
+    if (at_ >= text_.size()) return;
     for (std::size_t begin = at_; (begin = text_.find("{%", begin)) != std::string::npos; begin += 2) {
       std::string_view tag = std::string_view(text_).substr(begin + 2);
       const char sign = tag.empty() ? '\0' : tag[0];
@@ -211,8 +213,9 @@ class Lexer {
   // Digits with single underscores between them; the end of the longest such run at `at`, or `at`.
   std::size_t digits(std::size_t at, int base = 10) const {
     std::size_t end = at;
-    while (end < text_.size() && (is_digit(text_[end], base) || (end > at && text_[end] == '_' &&
-                                                                 end + 1 < text_.size() && is_digit(text_[end + 1], base))))
+    while (end < text_.size() &&
+           (is_digit(text_[end], base) ||
+            (end > at && text_[end] == '_' && end + 1 < text_.size() && is_digit(text_[end + 1], base))))
       ++end;
     return end;
   }
@@ -221,9 +224,11 @@ class Lexer {
     const std::size_t whole = digits(at_);
     std::size_t end = whole;
     const bool after_dot = at_ > 0 && text_[at_ - 1] == '.';
-    if (!after_dot && end + 1 < text_.size() && text_[end] == '.' && is_digit(text_[end + 1])) end = digits(end + 1);
+    if (!after_dot && end + 1 < text_.size() && text_[end] == '.' && is_digit(text_[end + 1]))
+      end = digits(end + 1);
     if (!after_dot && end < text_.size() && (text_[end] == 'e' || text_[end] == 'E')) {
-      const std::size_t sign = end + 1 < text_.size() && (text_[end + 1] == '+' || text_[end + 1] == '-') ? 1 : 0;
+      const std::size_t sign =
+          end + 1 < text_.size() && (text_[end + 1] == '+' || text_[end + 1] == '-') ? 1 : 0;
       const std::size_t exponent = digits(end + 1 + sign);
       if (exponent > end + 1 + sign) end = exponent;
     }
@@ -292,7 +297,8 @@ class Lexer {
     bool good = digits.size() == count;
     for (const char c : digits) {
       good = good && is_digit(c, base);
-      code = code * static_cast<char32_t>(base) + static_cast<char32_t>(is_digit(c) ? c - '0' : (c | 0x20) - 'a' + 10);
+      code = code * static_cast<char32_t>(base) +
+             static_cast<char32_t>(is_digit(c) ? c - '0' : (c | 0x20) - 'a' + 10);
     }
     if (!good || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
       fail_here("a string has the escape '\\" + escaped(digits) + "', which names no character");

@@ -1,5 +1,6 @@
-// A template's text cut into tokens, with the whitespace rules that Hugging Face sets: trim_blocks (the line end behind
-// a tag goes) and lstrip_blocks (the blanks in front of a tag that begins its line go), "-" and "+" in tags over them.
+// A template's text cut into tokens, with the whitespace rules that Hugging Face sets: trim_blocks (the line
+// end behind a tag goes) and lstrip_blocks (the blanks in front of a tag that begins its line go), "-" and
+// "+" in tags over them.
 #pragma once
 
 #include <cstdint>

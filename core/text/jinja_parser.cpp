@@ -94,8 +94,7 @@ class Parser : ExpressionParser {
     }
     const std::string where = "line " + std::to_string(line) + ": ";
     for (const std::string_view known : {"include", "import", "from", "extends", "block", "autoescape"})
-      if (name == known)
-        unsupported(where + "the tag {% " + name + " %} is not supported in chat templates");
+      if (name == known) unsupported(where + "the tag {% " + name + " %} is not supported in chat templates");
     for (const std::string_view end : {"else", "elif", "endif", "endfor", "endset", "endmacro", "endcall",
                                        "endfilter", "endwith", "endgeneration", "endraw"})
       if (name == end) fail_at(line, "{% " + name + " %} stands where nothing is open that it could end");
@@ -132,7 +131,8 @@ class Parser : ExpressionParser {
     made.value = tuple(false, false, "recursive");
     if (take_name("if")) made.test = expression();
     if (at_name("recursive"))
-      unsupported("line " + std::to_string(line) + ": recursive loops ({% for ... recursive %}) are not supported");
+      unsupported("line " + std::to_string(line) +
+                  ": recursive loops ({% for ... recursive %}) are not supported");
     end_tag();
     ++loops_;
     made.body = body({"else", "endfor"});
@@ -192,7 +192,8 @@ class Parser : ExpressionParser {
       if (take_operator("="))
         parameter.fallback = expression();
       else if (!list.empty() && list.back().fallback)
-        fail_here("the parameter '" + parameter.name + "' without a default stands behind one with a default");
+        fail_here("the parameter '" + parameter.name +
+                  "' without a default stands behind one with a default");
       list.push_back(std::move(parameter));
     }
     expect_operator(")");

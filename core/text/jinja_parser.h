@@ -1,5 +1,5 @@
-// Tokens -> syntax tree, after the grammar of Jinja 3.1 with the tags that chat templates have: its own without those
-// that need other templates, `break` and `continue`, and Hugging Face's `generation`.
+// Tokens -> syntax tree, after the grammar of Jinja 3.1 with the tags that chat templates have: its own
+// without those that need other templates, `break` and `continue`, and Hugging Face's `generation`.
 #pragma once
 
 #include <string_view>

@@ -72,11 +72,16 @@ void append_items(std::string& out, const std::vector<Value>& items, const char*
 
 void append_list(std::string& out, const List& list) {
   switch (list.kind) {
-    case ListKind::kList: return append_items(out, list.items, "[", "]");
-    case ListKind::kTuple: return append_items(out, list.items, "(", list.items.size() == 1 ? ",)" : ")");
-    case ListKind::kKeys: return append_items(out, list.items, "dict_keys([", "])");
-    case ListKind::kValues: return append_items(out, list.items, "dict_values([", "])");
-    case ListKind::kItems: return append_items(out, list.items, "dict_items([", "])");
+    case ListKind::kList:
+      return append_items(out, list.items, "[", "]");
+    case ListKind::kTuple:
+      return append_items(out, list.items, "(", list.items.size() == 1 ? ",)" : ")");
+    case ListKind::kKeys:
+      return append_items(out, list.items, "dict_keys([", "])");
+    case ListKind::kValues:
+      return append_items(out, list.items, "dict_values([", "])");
+    case ListKind::kItems:
+      return append_items(out, list.items, "dict_items([", "])");
     case ListKind::kRange:
       out += "range(" + std::to_string(list.start) + ", " + std::to_string(list.stop);
       if (list.step != 1) out += ", " + std::to_string(list.step);
@@ -112,7 +117,7 @@ void append_repr(std::string& out, const Value& value) {
     }
     out += "}";
   } else {
-    unsupported("a " + type_name_of(value) + " is printed, which Python shows in its own notation");
+    unsupported(a_type_of(value) + " is printed, which Python shows in its own notation");
   }
   // Values share their parts, so a small one may print as a large text.
   if (out.size() > kMaxReprBytes) fail("a value prints as more than 64 MiB of text");

@@ -77,7 +77,8 @@ std::vector<std::string> split(std::string_view text, const std::optional<std::s
   std::vector<std::string> parts;
   for (;;) {
     const std::size_t end = text.find(*separator);
-    if (end == std::string_view::npos || (limit >= 0 && static_cast<std::int64_t>(parts.size()) == limit)) break;
+    if (end == std::string_view::npos || (limit >= 0 && static_cast<std::int64_t>(parts.size()) == limit))
+      break;
     parts.emplace_back(text.substr(0, end));
     text.remove_prefix(end + separator->size());
   }
@@ -94,7 +95,8 @@ std::vector<std::string> rsplit(std::string_view text, const std::optional<std::
   } else {
     for (;;) {
       const std::size_t begin = text.rfind(*separator);
-      if (begin == std::string_view::npos || (limit >= 0 && static_cast<std::int64_t>(parts.size()) == limit)) break;
+      if (begin == std::string_view::npos || (limit >= 0 && static_cast<std::int64_t>(parts.size()) == limit))
+        break;
       parts.emplace_back(text.substr(begin + separator->size()));
       text = text.substr(0, begin);
     }

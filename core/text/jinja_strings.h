@@ -1,4 +1,5 @@
-// Python's str methods on UTF-8. Positions and lengths count characters (code points); what they take is valid UTF-8.
+// Python's str methods on UTF-8. Positions and lengths count characters (code points); what they take is
+// valid UTF-8.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,8 @@ enum class Side : std::uint8_t { kLeft = 1, kRight = 2, kBoth = 3 };
 std::string_view strip(std::string_view text, Side side,
                        const std::optional<std::string>& characters = std::nullopt);
 
-// str.split and str.rsplit; without a separator at runs of whitespace. `limit` < 0: no limit. Errors: empty separator.
+// str.split and str.rsplit; without a separator at runs of whitespace. `limit` < 0: no limit. Errors: empty
+// separator.
 std::vector<std::string> split(std::string_view text, const std::optional<std::string>& separator,
                                std::int64_t limit);
 std::vector<std::string> rsplit(std::string_view text, const std::optional<std::string>& separator,
@@ -39,7 +41,8 @@ std::vector<std::string> split_lines(std::string_view text, bool keep_ends);
 // `limit` < 0: all. An empty `old` stands between all characters.
 std::string replace(std::string_view text, std::string_view old, std::string_view by, std::int64_t limit);
 // What replace() would return, in bytes.
-std::int64_t replaced_bytes(std::string_view text, std::string_view old, std::string_view by, std::int64_t limit);
+std::int64_t replaced_bytes(std::string_view text, std::string_view old, std::string_view by,
+                            std::int64_t limit);
 std::int64_t count(std::string_view text, std::string_view part);
 
 // The byte where character `index` begins; the end for what lies behind it.

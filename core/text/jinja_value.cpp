@@ -28,7 +28,9 @@ std::optional<double> Value::number() const {
 }
 
 std::optional<Value> Object::attribute(Interpreter&, const std::string&) { return std::nullopt; }
-Value Object::call(Interpreter&, Arguments) { fail("'" + std::string(type_name()) + "' object is not callable"); }
+Value Object::call(Interpreter&, Arguments) {
+  fail("'" + std::string(type_name()) + "' object is not callable");
+}
 
 namespace {
 
@@ -57,8 +59,8 @@ bool hashable(const Value& value) {
   if (value.dict()) return false;
   const List* list = value.list();
   if (!list) return true;
-  return list->kind == ListKind::kTuple &&
-         std::all_of(list->items.begin(), list->items.end(), [](const Value& item) { return hashable(item); });
+  return list->kind == ListKind::kTuple && std::all_of(list->items.begin(), list->items.end(),
+                                                       [](const Value& item) { return hashable(item); });
 }
 
 }  // namespace
@@ -79,7 +81,7 @@ Value make_dict(std::vector<std::pair<Value, Value>> entries) {
   Extent extent;
   dict->entries.reserve(entries.size());
   for (auto& [key, value] : entries) {
-    if (!hashable(key)) fail("a " + type_name_of(key) + " cannot be a key of a dict");
+    if (!hashable(key)) fail(a_type_of(key) + " cannot be a key of a dict");
     extent.add(key);
     extent.add(value);
     if (const Value* known = dict->find(key)) {
@@ -137,6 +139,11 @@ std::string type_name_of(const Value& value) {
     return kNames[static_cast<int>(list->kind)];
   }
   return std::string(value.object()->type_name());
+}
+
+std::string a_type_of(const Value& value) {
+  const std::string name = type_name_of(value);
+  return (std::string_view("aeiouAEIOU").find(name[0]) == std::string_view::npos ? "a " : "an ") + name;
 }
 
 namespace {
@@ -199,7 +206,7 @@ int compare(const Value& a, const Value& b, const char* op) {
       if (!equal(x[i], y[i])) return compare(x[i], y[i], op);
     return order(x.size(), y.size());
   }
-  fail(std::string("'") + op + "' does not order a " + type_name_of(a) + " and a " + type_name_of(b));
+  fail(std::string("'") + op + "' does not order " + a_type_of(a) + " and " + a_type_of(b));
 }
 
 bool is_iterable(const Value& value) {
@@ -224,7 +231,7 @@ std::vector<Value> items_of(const Value& value) {
       items.emplace_back(text->substr(begin, at - begin));
     }
   } else {
-    fail("a " + type_name_of(value) + " is not iterable");
+    fail(a_type_of(value) + " is not iterable");
   }
   return items;
 }

@@ -1,7 +1,7 @@
 // The values a template computes with: Python's, as far as chat templates can see them.
 //
-// Strings, lists and dicts never change once made (Hugging Face renders in a sandbox that forbids it), so they are
-// shared, and a cycle can only pass through an Object.
+// Strings, lists and dicts never change once made (Hugging Face renders in a sandbox that forbids it), so
+// they are shared, and a cycle can only pass through an Object.
 #pragma once
 
 #include <cstdint>
@@ -21,15 +21,15 @@ class Object;
 struct List;
 struct Dict;
 
-// Lists in lists: what destroys, prints and compares values recurses, and values that share their parts are small in
-// memory but large to walk through.
+// Lists in lists: what destroys, prints and compares values recurses, and values that share their parts are
+// small in memory but large to walk through.
 inline constexpr int kMaxValueDepth = 128;
 inline constexpr std::int64_t kMaxValueParts = 4'000'000;
 
 struct None {};
 
-// What a missing name or key is. Prints as nothing, is false and empty; anything else that is done with it fails with
-// `why`.
+// What a missing name or key is. Prints as nothing, is false and empty; anything else that is done with it
+// fails with `why`.
 struct Undefined {
   std::shared_ptr<const std::string> why;
 };
@@ -82,7 +82,8 @@ class Value {
 
 enum class ListKind : std::uint8_t { kList, kTuple, kRange, kKeys, kValues, kItems, kIterator };
 
-// Everything that can be walked through. A kIterator can be walked through once: `taken` of its items are gone.
+// Everything that can be walked through. A kIterator can be walked through once: `taken` of its items are
+// gone.
 struct List {
   std::vector<Value> items;
   ListKind kind = ListKind::kList;
@@ -111,7 +112,7 @@ struct Arguments {
 class Interpreter;
 
 // What has identity: namespaces, macros, `loop`, functions and methods.
-class Object {
+class Object : public std::enable_shared_from_this<Object> {
  public:
   virtual ~Object() = default;
   virtual std::string_view type_name() const = 0;
@@ -134,11 +135,12 @@ std::int64_t parts_of(const Value& value);  // 1 for what is neither a list nor 
 
 bool truth_of(const Value& value);
 std::string type_name_of(const Value& value);  // "str", "list", ...
+std::string a_type_of(const Value& value);     // "a str", "an int": for errors
 
-std::string to_text(const Value& value);   // Python's str(): strings as they are
-std::string repr_of(const Value& value);   // Python's repr(): strings in quotes
-std::string float_text(double value);      // "1.0", "1e-05", "inf"
-std::string quoted(std::string_view text); // repr() of a string
+std::string to_text(const Value& value);    // Python's str(): strings as they are
+std::string repr_of(const Value& value);    // Python's repr(): strings in quotes
+std::string float_text(double value);       // "1.0", "1e-05", "inf"
+std::string quoted(std::string_view text);  // repr() of a string
 
 bool equal(const Value& a, const Value& b);
 // Negative, 0 or positive as a < b, a == b, a > b. `op` is named in the error for what has no order.
