@@ -49,6 +49,7 @@ std::function<int()> declare_footprint(CLI::App& app, const CommonOptions& commo
 std::function<int()> declare_generate(CLI::App& app, const CommonOptions& common);
 std::function<int()> declare_tokenize(CLI::App& app, const CommonOptions& common);
 std::function<int()> declare_evaluate(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_bench(CLI::App& app, const CommonOptions& common);
 
 // Adds an option with its environment twin: "--max-ram" <- $QTOOL_MAX_RAM. Prefer these over app.add_option.
 template <typename T>

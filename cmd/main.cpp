@@ -16,6 +16,7 @@ constexpr Subcommand kCommands[] = {
     {"inspect", "say what is in a checkpoint, and what is wrong with it", declare_inspect},
     {"footprint", "say how much memory a model takes, under every scheme", declare_footprint},
     {"evaluate", "perplexity on a text, and distance from a reference model", declare_evaluate},
+    {"bench", "tokens per second, beside what the device can do", declare_bench},
     {"tokenize", "text to token ids and back", declare_tokenize},
 };
 constexpr int kPipeClosed = 128 + SIGPIPE;
