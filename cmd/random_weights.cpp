@@ -14,7 +14,7 @@ namespace qtool {
 namespace {
 
 struct NamedShape {
-  const char *name;
+  const char* name;
   std::int64_t vocab, hidden, intermediate;
   int layers, heads, kv_heads;
   double rope_theta;
@@ -31,19 +31,17 @@ constexpr std::array<NamedShape, 5> kShapes{{
 constexpr std::size_t kPatternBytes = std::size_t{1} << 22;
 
 // Random bytes, repeated to fill `tensor`.
-void fill_bytes(Tensor &tensor, std::span<const std::byte> pattern) {
+void fill_bytes(Tensor& tensor, std::span<const std::byte> pattern) {
   const auto bytes = static_cast<std::size_t>(tensor.bytes());
   for (std::size_t at = 0; at < bytes; at += pattern.size())
-    std::memcpy(tensor.data() + at, pattern.data(),
-                std::min(pattern.size(), bytes - at));
+    std::memcpy(tensor.data() + at, pattern.data(), std::min(pattern.size(), bytes - at));
 }
 
 std::span<const std::byte> random_bytes() {
   static const std::vector<std::byte> bytes = [] {
     std::vector<std::byte> made(kPatternBytes);
     std::mt19937 generator(1);
-    for (std::byte &byte : made)
-      byte = static_cast<std::byte>(generator());
+    for (std::byte& byte : made) byte = static_cast<std::byte>(generator());
     return made;
   }();
   return bytes;
@@ -57,78 +55,70 @@ Tensor normal_values(DType dtype, Shape shape, float mean, float deviation) {
     std::vector<float> made(static_cast<std::size_t>(kCount));
     std::mt19937 generator(2);
     std::normal_distribution<float> normal;
-    for (float &value : made)
-      value = normal(generator);
+    for (float& value : made) value = normal(generator);
     return made;
   }();
   std::vector<float> values(standard);
-  for (float &value : values)
-    value = mean + deviation * value;
-  std::vector<std::byte> pattern(
-      static_cast<std::size_t>(kCount * size_of(dtype)));
+  for (float& value : values) value = mean + deviation * value;
+  std::vector<std::byte> pattern(static_cast<std::size_t>(kCount * size_of(dtype)));
   from_float32(values.data(), kCount, dtype, pattern.data());
   Tensor tensor(dtype, std::move(shape));
   fill_bytes(tensor, pattern);
   return tensor;
 }
 
-Shape linear_shape(const ModelSpec &spec, Role role) {
+Shape linear_shape(const ModelSpec& spec, Role role) {
   const std::int64_t query = std::int64_t{spec.heads} * spec.head_dim;
   const std::int64_t key = std::int64_t{spec.kv_heads} * spec.head_dim;
   switch (role) {
-  case Role::kQuery:
-    return {query, spec.hidden_size};
-  case Role::kKey:
-  case Role::kValue:
-    return {key, spec.hidden_size};
-  case Role::kAttentionOutput:
-    return {spec.hidden_size, query};
-  case Role::kGate:
-  case Role::kUp:
-    return {spec.intermediate_size, spec.hidden_size};
-  case Role::kDown:
-    return {spec.hidden_size, spec.intermediate_size};
-  default:
-    return {spec.vocab_size, spec.hidden_size};
+    case Role::kQuery:
+      return {query, spec.hidden_size};
+    case Role::kKey:
+    case Role::kValue:
+      return {key, spec.hidden_size};
+    case Role::kAttentionOutput:
+      return {spec.hidden_size, query};
+    case Role::kGate:
+    case Role::kUp:
+      return {spec.intermediate_size, spec.hidden_size};
+    case Role::kDown:
+      return {spec.hidden_size, spec.intermediate_size};
+    default:
+      return {spec.vocab_size, spec.hidden_size};
   }
 }
 
 class RandomWeights final : public WeightSource {
-public:
-  RandomWeights(const ModelSpec &spec, const QuantSpec &quant)
-      : spec_(spec), quant_(quant) {}
+ public:
+  RandomWeights(const ModelSpec& spec, const QuantSpec& quant) : spec_(spec), quant_(quant) {}
 
   Weight linear(Role role, int) override {
     const QuantSpec dense;
-    return random_weight(linear_shape(spec_, role), spec_.dtype,
-                         role == Role::kHead ? dense : quant_);
+    return random_weight(linear_shape(spec_, role), spec_.dtype, role == Role::kHead ? dense : quant_);
   }
   std::optional<Tensor> bias(Role, int) override { return std::nullopt; }
   Tensor dense(Role role, int) override {
     if (role == Role::kEmbedding)
-      return normal_values(spec_.dtype, {spec_.vocab_size, spec_.hidden_size},
-                           0.0f, 1.0f);
+      return normal_values(spec_.dtype, {spec_.vocab_size, spec_.hidden_size}, 0.0f, 1.0f);
     return normal_values(spec_.dtype, {spec_.hidden_size}, 1.0f, 0.05f);
   }
 
-private:
+ private:
   ModelSpec spec_;
   QuantSpec quant_;
 };
 
-} // namespace
+}  // namespace
 
-Weight random_weight(const Shape &shape, DType dtype, const QuantSpec &quant) {
+Weight random_weight(const Shape& shape, DType dtype, const QuantSpec& quant) {
   const std::int64_t count = count_of(shape);
   const float deviation = 0.5f / std::sqrt(static_cast<float>(shape[1]));
-  if (quant.method == QuantMethod::kNone)
-    return DenseWeight{normal_values(dtype, shape, 0.0f, deviation)};
+  if (quant.method == QuantMethod::kNone) return DenseWeight{normal_values(dtype, shape, 0.0f, deviation)};
   if (quant.method == QuantMethod::kInt8) {
     Int8Weight weight;
     weight.codes = Tensor(DType::kI8, shape);
     fill_bytes(weight.codes, random_bytes());
-    weight.row_absmax =
-        normal_values(DType::kF32, {shape[0]}, deviation, 0.1f * deviation);
+    weight.row_absmax = normal_values(DType::kF32, {shape[0]}, deviation, 0.1f * deviation);
     weight.threshold = quant.int8_threshold;
     return weight;
   }
@@ -141,28 +131,24 @@ Weight random_weight(const Shape &shape, DType dtype, const QuantSpec &quant) {
   weight.packed = Tensor(DType::kU8, {(count + 1) / 2});
   fill_bytes(weight.packed, random_bytes());
   weight.quant_map = Tensor(DType::kF32, {16});
-  std::copy_n(codebook(quant.code).values, 16,
-              weight.quant_map.as<float>().begin());
+  std::copy_n(codebook(quant.code).values, 16, weight.quant_map.as<float>().begin());
   if (quant.nested) {
     weight.absmax = Tensor(DType::kU8, {blocks});
     fill_bytes(weight.absmax, random_bytes());
-    weight.nested_absmax = normal_values(
-        DType::kF32, {(blocks + kNestedBlockSize - 1) / kNestedBlockSize},
-        deviation, 0.0f);
+    weight.nested_absmax =
+        normal_values(DType::kF32, {(blocks + kNestedBlockSize - 1) / kNestedBlockSize}, deviation, 0.0f);
     weight.nested_quant_map = Tensor(DType::kF32, {256});
-    std::copy_n(kDynamicMap.begin(), 256,
-                weight.nested_quant_map.as<float>().begin());
+    std::copy_n(kDynamicMap.begin(), 256, weight.nested_quant_map.as<float>().begin());
     weight.nested_offset = 2.0f * deviation;
   } else {
-    weight.absmax = normal_values(DType::kF32, {blocks}, 2.0f * deviation,
-                                  0.2f * deviation);
+    weight.absmax = normal_values(DType::kF32, {blocks}, 2.0f * deviation, 0.2f * deviation);
   }
   return weight;
 }
 
-ModelSpec shape_named(const std::string &name) {
+ModelSpec shape_named(const std::string& name) {
   std::string known;
-  for (const NamedShape &shape : kShapes) {
+  for (const NamedShape& shape : kShapes) {
     if (name != shape.name) {
       known += (known.empty() ? "" : ", ") + std::string(shape.name);
       continue;
@@ -184,13 +170,11 @@ ModelSpec shape_named(const std::string &name) {
     spec.dtype = shape.dtype;
     return spec;
   }
-  throw Error(ExitCode::kUsage, "--shape '" + escaped(name) +
-                                    "' is not known; known are " + known);
+  throw Error(ExitCode::kUsage, "--shape '" + escaped(name) + "' is not known; known are " + known);
 }
 
-std::unique_ptr<WeightSource> random_weights(const ModelSpec &spec,
-                                             const QuantSpec &quant) {
+std::unique_ptr<WeightSource> random_weights(const ModelSpec& spec, const QuantSpec& quant) {
   return std::make_unique<RandomWeights>(spec, quant);
 }
 
-} // namespace qtool
+}  // namespace qtool

@@ -1,15 +1,12 @@
-// The forward pass, once: a ModelSpec says what the layers look like, a Backend
-// says how they are computed, a WeightSource says what is in them.
+// The forward pass, once: a ModelSpec says what the layers look like, a Backend says how they are computed, a
+// WeightSource says what is in them.
 //
 //   x = embed(ids)
-//   per layer:  x += o(attention(rope(q), rope(k), v))     q, k, v =
-//   linear(rms_norm(x))
-//               x += down(act(gate) * up)                  gate, up =
-//               linear(rms_norm(x))
+//   per layer:  x += o(attention(rope(q), rope(k), v))     q, k, v = linear(rms_norm(x))
+//               x += down(act(gate) * up)                  gate, up = linear(rms_norm(x))
 //   logits = head(rms_norm(x))
 //
-// All memory is allocated by the constructor; a step allocates nothing on the
-// device.
+// All memory is allocated by the constructor; a step allocates nothing on the device.
 #pragma once
 
 #include <cstdint>
@@ -27,86 +24,73 @@
 namespace qtool {
 
 class Transformer {
-public:
+ public:
   struct Options {
-    DType compute_dtype = DType::kF32; // of products with 4-bit weights
-    DType dense_dtype = DType::kF32;   // of all other products: bitsandbytes
-                                       // leaves them in the model's own type
+    DType compute_dtype = DType::kF32;  // of products with 4-bit weights
+    DType dense_dtype =
+        DType::kF32;  // of all other products: bitsandbytes leaves them in the model's own type
     DType kv_dtype = DType::kF32;
     Capacity capacity;
   };
 
-  // Asks `source` for every weight once. `loaded` hears of the bytes of each as
-  // it arrives. `backend` outlives the transformer. Errors: kMalformed for a
-  // weight of another shape than `spec` says; kMemory; what the source throws.
-  Transformer(ModelSpec spec, Backend &backend, WeightSource &source,
-              const Options &options,
-              const std::function<void(std::int64_t)> &loaded);
+  // Asks `source` for every weight once. `loaded` hears of the bytes of each as it arrives. `backend`
+  // outlives the transformer. Errors: kMalformed for a weight of another shape than `spec` says; kMemory;
+  // what the source throws.
+  Transformer(ModelSpec spec, Backend& backend, WeightSource& source, const Options& options,
+              const std::function<void(std::int64_t)>& loaded);
 
-  const ModelSpec &spec() const { return spec_; }
-  const Capacity &capacity() const { return options_.capacity; }
+  const ModelSpec& spec() const { return spec_; }
+  const Capacity& capacity() const { return options_.capacity; }
 
-  // Runs the segments' tokens (`ids`, one segment after the other, at most
-  // capacity.chunk_tokens) through the layers and appends their keys and values
-  // to the cache; a segment continues what the cache holds before its position.
-  // `length`: when the step is a piece of a longer prompt, the tokens of the
-  // longest sequence once all of it is in; 0 for a step that stands alone. Only
-  // frequencies that depend on the length look at it.
-  void forward(std::span<const Segment> segments,
-               std::span<const std::int32_t> ids, std::int64_t length = 0);
+  // Runs the segments' tokens (`ids`, one segment after the other, at most capacity.chunk_tokens) through the
+  // layers and appends their keys and values to the cache; a segment continues what the cache holds before
+  // its position. `length`: when the step is a piece of a longer prompt, the tokens of the longest sequence
+  // once all of it is in; 0 for a step that stands alone. Only frequencies that depend on the length look at
+  // it.
+  void forward(std::span<const Segment> segments, std::span<const std::int32_t> ids, std::int64_t length = 0);
 
-  // Logits [rows, vocab] of tokens of the last step, by their index in its
-  // `ids`; at most capacity.logit_rows. Valid until the next call.
+  // Logits [rows, vocab] of tokens of the last step, by their index in its `ids`; at most
+  // capacity.logit_rows. Valid until the next call.
   std::span<const float> logits(std::span<const std::int64_t> rows);
-  // The most probable next token of each row, the first of equals, found where
-  // the logits are.
-  void greedy(std::span<const std::int64_t> rows,
-              std::span<std::int32_t> tokens);
+  // The most probable next token of each row, the first of equals, found where the logits are.
+  void greedy(std::span<const std::int64_t> rows, std::span<std::int32_t> tokens);
 
   // --- what is allocated
-  std::int64_t weights_bytes()
-      const; // all that the checkpoint stores of them, statistics included
-  std::int64_t kv_cache_bytes() const; // equal to kv_cache_bytes(spec, ...)
-  std::int64_t
-  workspace_bytes() const; // equal to workspace_bytes(spec, capacity) where
-                           // activations are float32
+  std::int64_t weights_bytes() const;   // all that the checkpoint stores of them, statistics included
+  std::int64_t kv_cache_bytes() const;  // equal to kv_cache_bytes(spec, ...)
+  std::int64_t workspace_bytes()
+      const;  // equal to workspace_bytes(spec, capacity) where activations are float32
 
-  // Bytes a decode step of one token reads: every weight but an untied
-  // embedding (of which it is one row), and the cache of `context_tokens`
-  // positions.
+  // Bytes a decode step of one token reads: every weight but an untied embedding (of which it is one row),
+  // and the cache of `context_tokens` positions.
   std::int64_t bytes_per_decode_step(std::int64_t context_tokens) const;
 
-private:
+ private:
   struct Layer {
-    std::unique_ptr<Backend::Table> input_norm, mlp_norm; // [hidden]
-    std::unique_ptr<Backend::Linear> query, key, value,
-        output; // [out, in] as Role says
+    std::unique_ptr<Backend::Table> input_norm, mlp_norm;        // [hidden]
+    std::unique_ptr<Backend::Linear> query, key, value, output;  // [out, in] as Role says
     std::unique_ptr<Backend::Linear> gate, up, down;
   };
   struct Workspace {
     std::unique_ptr<Backend::Array> x,
-        block; // [chunk, hidden]: residual stream; a block's input, then output
-    std::unique_ptr<Backend::Array> query,
-        attention;                              // [chunk, heads * head_dim]
-    std::unique_ptr<Backend::Array> key, value; // [chunk, kv_heads * head_dim]
-    std::unique_ptr<Backend::Array> gate, up;   // [chunk, intermediate]
-    std::unique_ptr<Backend::Array> picked, normed; // [logit_rows, hidden]
-    std::unique_ptr<Backend::Array> logits;         // [logit_rows, vocab]
-    std::vector<float> host_logits;                 // [logit_rows, vocab]
+        block;  // [chunk, hidden]: residual stream; a block's input, then output
+    std::unique_ptr<Backend::Array> query, attention;  // [chunk, heads * head_dim]
+    std::unique_ptr<Backend::Array> key, value;        // [chunk, kv_heads * head_dim]
+    std::unique_ptr<Backend::Array> gate, up;          // [chunk, intermediate]
+    std::unique_ptr<Backend::Array> picked, normed;    // [logit_rows, hidden]
+    std::unique_ptr<Backend::Array> logits;            // [logit_rows, vocab]
+    std::vector<float> host_logits;                    // [logit_rows, vocab]
   };
 
   void allocate();
-  void load(WeightSource &source,
-            const std::function<void(std::int64_t)> &loaded);
-  void set_rope_rows(const RopeFrequencies &frequencies,
-                     std::int64_t first_position, std::int64_t count);
+  void load(WeightSource& source, const std::function<void(std::int64_t)>& loaded);
+  void set_rope_rows(const RopeFrequencies& frequencies, std::int64_t first_position, std::int64_t count);
   void follow_length(std::span<const Segment> segments, std::int64_t length);
   void compute_logits(std::span<const std::int64_t> rows);
-  void run_layer(int index, std::span<const Segment> segments,
-                 std::int64_t rows);
+  void run_layer(int index, std::span<const Segment> segments, std::int64_t rows);
 
   ModelSpec spec_;
-  Backend &backend_;
+  Backend& backend_;
   Options options_;
   std::unique_ptr<Backend::Table> embedding_, final_norm_;
   std::vector<Layer> layers_;
@@ -115,7 +99,7 @@ private:
   std::unique_ptr<Backend::Cache> cache_;
   std::unique_ptr<Backend::Recordings> recordings_;
   Workspace space_;
-  std::vector<float> cos_, sin_; // rows on their way to the device
+  std::vector<float> cos_, sin_;  // rows on their way to the device
 };
 
-} // namespace qtool
+}  // namespace qtool

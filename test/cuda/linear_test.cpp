@@ -19,31 +19,24 @@ using test::random_tensor;
 
 constexpr double kSum = 4e-6;
 
-double unit_of(DType type) {
-  return type == DType::kBF16  ? 0x1p-8
-         : type == DType::kF16 ? 0x1p-11
-                               : 0x1p-24;
-}
+double unit_of(DType type) { return type == DType::kBF16 ? 0x1p-8 : type == DType::kF16 ? 0x1p-11 : 0x1p-24; }
 
 // An array on `backend` with these values: through an embedding of them.
-std::unique_ptr<Backend::Array> array_of(Backend &backend,
-                                         const Tensor &values) {
+std::unique_ptr<Backend::Array> array_of(Backend& backend, const Tensor& values) {
   const std::int64_t rows = values.shape()[0];
   const auto table = backend.make_table(copy_of(values));
   std::vector<std::int32_t> ids(static_cast<std::size_t>(rows));
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    ids[i] = static_cast<std::int32_t>(i);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i);
   auto array = backend.make_array(rows, values.shape()[1]);
   backend.embed(*table, ids, *array);
   return array;
 }
 
-std::vector<float> product(Backend &backend, Weight weight, const Tensor *bias,
-                           DType compute, const Tensor &x) {
+std::vector<float> product(Backend& backend, Weight weight, const Tensor* bias, DType compute,
+                           const Tensor& x) {
   const std::int64_t rows = x.shape()[0], out = shape_of(weight)[0];
-  const auto linear = backend.make_linear(
-      std::move(weight), bias ? std::optional(copy_of(*bias)) : std::nullopt,
-      compute);
+  const auto linear =
+      backend.make_linear(std::move(weight), bias ? std::optional(copy_of(*bias)) : std::nullopt, compute);
   const auto input = array_of(backend, x);
   const auto output = backend.make_array(rows, out);
   backend.linear(*input, *linear, rows, *output);
@@ -53,11 +46,10 @@ std::vector<float> product(Backend &backend, Weight weight, const Tensor *bias,
 }
 
 // Largest error over its bound; below 1 is right.
-double worst(const std::vector<float> &y, const Tensor &weight,
-             const Tensor *bias, DType compute, const Tensor &x) {
+double worst(const std::vector<float>& y, const Tensor& weight, const Tensor* bias, DType compute,
+             const Tensor& x) {
   const auto w = floats(weight), inputs = floats(converted(x.view(), compute));
-  const auto biases =
-      bias ? floats(converted(bias->view(), compute)) : std::vector<float>();
+  const auto biases = bias ? floats(converted(bias->view(), compute)) : std::vector<float>();
   const auto out = static_cast<std::size_t>(weight.shape()[0]),
              in = static_cast<std::size_t>(weight.shape()[1]);
   double most = 0.0;
@@ -72,8 +64,7 @@ double worst(const std::vector<float> &y, const Tensor &weight,
       const double unit = unit_of(compute);
       const double bound = size * (kSum + unit) + std::fabs(sum) * unit + 1e-30;
       const double error = std::fabs(y[t * out + r] - sum) / bound;
-      if (!(error <= most))
-        most = error; // NaN gets through to the check
+      if (!(error <= most)) most = error;  // NaN gets through to the check
     }
   return most;
 }
@@ -82,16 +73,13 @@ struct Case {
   std::int64_t out, in, tokens;
 };
 
-void check_block4(Backend &backend, Code4 code, int block_size, bool nested,
-                  DType compute, const Case &size, bool with_bias) {
+void check_block4(Backend& backend, Code4 code, int block_size, bool nested, DType compute, const Case& size,
+                  bool with_bias) {
   INFO((code == Code4::kNf4 ? "nf4" : "fp4")
-       << " block " << block_size << (nested ? " nested " : " ")
-       << info(compute).name << " " << size.out << "x" << size.in << " tokens "
-       << size.tokens << (with_bias ? " bias" : ""));
-  const auto seed = static_cast<unsigned>(size.out * 31 + size.in * 7 +
-                                          size.tokens + block_size);
-  const Tensor values =
-      random_tensor(DType::kBF16, {size.out, size.in}, seed, 0.05f);
+       << " block " << block_size << (nested ? " nested " : " ") << info(compute).name << " " << size.out
+       << "x" << size.in << " tokens " << size.tokens << (with_bias ? " bias" : ""));
+  const auto seed = static_cast<unsigned>(size.out * 31 + size.in * 7 + size.tokens + block_size);
+  const Tensor values = random_tensor(DType::kBF16, {size.out, size.in}, seed, 0.05f);
   const Tensor x = random_tensor(DType::kF32, {size.tokens, size.in}, seed + 1);
   const Tensor bias = random_tensor(DType::kBF16, {size.out}, seed + 2);
   QuantSpec spec;
@@ -102,8 +90,7 @@ void check_block4(Backend &backend, Code4 code, int block_size, bool nested,
   const auto quantizer = make_cpu_quantizer();
   Weight weight = quantize(*quantizer, values.view(), spec);
   const Tensor exact = dequantize(weight, DType::kF32);
-  const auto y = product(backend, std::move(weight),
-                         with_bias ? &bias : nullptr, compute, x);
+  const auto y = product(backend, std::move(weight), with_bias ? &bias : nullptr, compute, x);
   CHECK(worst(y, exact, with_bias ? &bias : nullptr, compute, x) < 1.0);
 }
 
@@ -115,25 +102,19 @@ TEST_CASE("4-bit products: all block sizes, codes and types") {
       for (const bool nested : {false, true})
         for (const DType compute : {DType::kBF16, DType::kF16, DType::kF32})
           for (const std::int64_t tokens : {1, 70})
-            check_block4(*backend, code, block_size, nested, compute,
-                         {48, 1024, tokens}, false);
+            check_block4(*backend, code, block_size, nested, compute, {48, 1024, tokens}, false);
 }
 
 TEST_CASE("4-bit products: shapes with tails, batches of every size") {
   SKIP_WITHOUT_GPU();
   const auto backend = make_cuda_backend(0);
-  for (const std::int64_t tokens :
-       {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 129})
-    check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16,
-                 {272, 1408, tokens}, tokens % 2 == 0);
-  for (const std::int64_t in :
-       {1, 7, 63, 64, 65, 100, 128, 192, 200, 320, 4096, 11008})
+  for (const std::int64_t tokens : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 129})
+    check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {272, 1408, tokens}, tokens % 2 == 0);
+  for (const std::int64_t in : {1, 7, 63, 64, 65, 100, 128, 192, 200, 320, 4096, 11008})
     for (const std::int64_t out : {1, 15, 17, 130})
       for (const std::int64_t tokens : {1, 5, 40})
-        check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16,
-                     {out, in, tokens}, false);
-  check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {4100, 4096, 12},
-               false);
+        check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {out, in, tokens}, false);
+  check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {4100, 4096, 12}, false);
 }
 
 TEST_CASE("dense products") {
@@ -141,27 +122,21 @@ TEST_CASE("dense products") {
   const auto backend = make_cuda_backend(0);
   for (const DType stored : {DType::kF32, DType::kF16, DType::kBF16})
     for (const DType compute : {DType::kF32, DType::kF16, DType::kBF16})
-      for (const Case &size :
-           {Case{33, 7, 3}, Case{48, 128, 1}, Case{100, 200, 1},
-            Case{513, 1024, 17}, Case{64, 384, 32}, Case{130, 256, 129}})
+      for (const Case& size : {Case{33, 7, 3}, Case{48, 128, 1}, Case{100, 200, 1}, Case{513, 1024, 17},
+                               Case{64, 384, 32}, Case{130, 256, 129}})
         for (const bool with_bias : {false, true}) {
-          INFO(info(stored).name << " in " << info(compute).name << " "
-                                 << size.out << "x" << size.in << " tokens "
-                                 << size.tokens);
-          const Tensor values =
-              random_tensor(stored, {size.out, size.in}, 5, 0.05f);
-          const Tensor x =
-              random_tensor(DType::kF32, {size.tokens, size.in}, 6);
+          INFO(info(stored).name << " in " << info(compute).name << " " << size.out << "x" << size.in
+                                 << " tokens " << size.tokens);
+          const Tensor values = random_tensor(stored, {size.out, size.in}, 5, 0.05f);
+          const Tensor x = random_tensor(DType::kF32, {size.tokens, size.in}, 6);
           const Tensor bias = random_tensor(stored, {size.out}, 8);
-          const auto y = product(*backend, DenseWeight{copy_of(values)},
-                                 with_bias ? &bias : nullptr, compute, x);
-          CHECK(worst(y, values, with_bias ? &bias : nullptr, compute, x) <
-                1.0);
+          const auto y =
+              product(*backend, DenseWeight{copy_of(values)}, with_bias ? &bias : nullptr, compute, x);
+          CHECK(worst(y, values, with_bias ? &bias : nullptr, compute, x) < 1.0);
         }
 }
 
-TEST_CASE(
-    "a token's result does not depend on the others in a batch of 2 to 64") {
+TEST_CASE("a token's result does not depend on the others in a batch of 2 to 64") {
   SKIP_WITHOUT_GPU();
   const auto backend = make_cuda_backend(0);
   const auto quantizer = make_cpu_quantizer();
@@ -170,17 +145,14 @@ TEST_CASE(
   // One token alone has a kernel of its own; from two on the order of summation
   // is the same.
   const Tensor one(DType::kF32, {2, 1024});
-  std::memcpy(const_cast<std::byte *>(one.data()), x.data(), 8192);
+  std::memcpy(const_cast<std::byte*>(one.data()), x.data(), 8192);
   for (const bool nested : {false, true}) {
     QuantSpec spec;
     spec.method = QuantMethod::kBlock4;
     spec.nested = nested;
     const auto alone =
-        product(*backend, quantize(*quantizer, values.view(), spec), nullptr,
-                DType::kBF16, one);
-    const auto many =
-        product(*backend, quantize(*quantizer, values.view(), spec), nullptr,
-                DType::kBF16, x);
+        product(*backend, quantize(*quantizer, values.view(), spec), nullptr, DType::kBF16, one);
+    const auto many = product(*backend, quantize(*quantizer, values.view(), spec), nullptr, DType::kBF16, x);
     CHECK(std::memcmp(alone.data(), many.data(), alone.size() * 4) == 0);
   }
 }
@@ -195,36 +167,26 @@ TEST_CASE("LLM.int8 products are those of the CPU") {
   QuantSpec spec;
   spec.method = QuantMethod::kInt8;
   for (const DType compute : {DType::kF16, DType::kBF16, DType::kF32})
-    for (const Case &size : {Case{17, 40, 1}, Case{33, 64, 3}, Case{64, 512, 1},
-                             Case{130, 1024, 9}, Case{96, 256, 40},
-                             Case{96, 256, 129}, Case{100, 1000, 70}})
-      for (const float spread :
-           {0.5f, 3.0f}) { // none, and many beyond the threshold of 6
-        INFO(info(compute).name << " " << size.out << "x" << size.in
-                                << " tokens " << size.tokens << " spread "
-                                << spread);
-        const Tensor values =
-            random_tensor(DType::kF16, {size.out, size.in}, 11, 0.05f);
-        const Tensor x =
-            random_tensor(DType::kF32, {size.tokens, size.in}, 12, spread);
+    for (const Case& size : {Case{17, 40, 1}, Case{33, 64, 3}, Case{64, 512, 1}, Case{130, 1024, 9},
+                             Case{96, 256, 40}, Case{96, 256, 129}, Case{100, 1000, 70}})
+      for (const float spread : {0.5f, 3.0f}) {  // none, and many beyond the threshold of 6
+        INFO(info(compute).name << " " << size.out << "x" << size.in << " tokens " << size.tokens
+                                << " spread " << spread);
+        const Tensor values = random_tensor(DType::kF16, {size.out, size.in}, 11, 0.05f);
+        const Tensor x = random_tensor(DType::kF32, {size.tokens, size.in}, 12, spread);
         const Tensor bias = random_tensor(DType::kF16, {size.out}, 13);
-        const auto expected = product(
-            *cpu, quantize(*quantizer, values.view(), spec), &bias, compute, x);
-        const auto y = product(*gpu, quantize(*quantizer, values.view(), spec),
-                               &bias, compute, x);
+        const auto expected = product(*cpu, quantize(*quantizer, values.view(), spec), &bias, compute, x);
+        const auto y = product(*gpu, quantize(*quantizer, values.view(), spec), &bias, compute, x);
         double most = 0.0;
         for (std::size_t i = 0; i < y.size(); ++i) {
-          const double bound = std::max(std::fabs(double{expected[i]}), 1e-3) *
-                                   4 * unit_of(compute) +
-                               1e-5 * spread;
-          most = std::max(most, std::fabs(double{y[i]} - double{expected[i]}) /
-                                    bound);
-          if (spread < 1.0f && y[i] != expected[i])
-            most = 1e9;
+          const double bound =
+              std::max(std::fabs(double{expected[i]}), 1e-3) * 4 * unit_of(compute) + 1e-5 * spread;
+          most = std::max(most, std::fabs(double{y[i]} - double{expected[i]}) / bound);
+          if (spread < 1.0f && y[i] != expected[i]) most = 1e9;
         }
         CHECK(most < 1.0);
       }
 }
 
-} // namespace
-} // namespace qtool
+}  // namespace
+}  // namespace qtool
