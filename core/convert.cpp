@@ -11,16 +11,17 @@ namespace qtool {
 namespace {
 
 [[noreturn]] void not_a_float(DType dtype) {
-  throw Error(ExitCode::kUnsupported,
-              "cannot convert elements of type " + std::string(info(dtype).name) +
-                  "; the floating-point types are F64, F32, F16 and BF16");
+  throw Error(ExitCode::kUnsupported, "cannot convert elements of type " + std::string(info(dtype).name) +
+                                          "; the floating-point types are F64, F32, F16 and BF16");
 }
 
 }  // namespace
 
 void to_float32(const std::byte* in, DType from, std::int64_t count, float* out) {
   switch (from) {
-    case DType::kF32: std::memcpy(out, in, static_cast<std::size_t>(count) * 4); return;
+    case DType::kF32:
+      std::memcpy(out, in, static_cast<std::size_t>(count) * 4);
+      return;
     case DType::kBF16: {
       const auto* source = reinterpret_cast<const std::uint16_t*>(in);
       for (std::int64_t i = 0; i < count; ++i) out[i] = float_from_bf16(source[i]);
@@ -36,13 +37,16 @@ void to_float32(const std::byte* in, DType from, std::int64_t count, float* out)
       for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(source[i]);
       return;
     }
-    default: not_a_float(from);
+    default:
+      not_a_float(from);
   }
 }
 
 void from_float32(const float* in, std::int64_t count, DType to, std::byte* out) {
   switch (to) {
-    case DType::kF32: std::memcpy(out, in, static_cast<std::size_t>(count) * 4); return;
+    case DType::kF32:
+      std::memcpy(out, in, static_cast<std::size_t>(count) * 4);
+      return;
     case DType::kBF16: {
       auto* target = reinterpret_cast<std::uint16_t*>(out);
       for (std::int64_t i = 0; i < count; ++i) target[i] = bf16_from_float(in[i]);
@@ -58,7 +62,8 @@ void from_float32(const float* in, std::int64_t count, DType to, std::byte* out)
       for (std::int64_t i = 0; i < count; ++i) target[i] = in[i];
       return;
     }
-    default: not_a_float(to);
+    default:
+      not_a_float(to);
   }
 }
 

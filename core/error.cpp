@@ -6,18 +6,30 @@ namespace qtool {
 
 std::string_view kind_of(ExitCode code) {
   switch (code) {
-    case ExitCode::kOk: return "ok";
-    case ExitCode::kInternal: return "internal";
-    case ExitCode::kUsage: return "usage";
-    case ExitCode::kNotFound: return "not_found";
-    case ExitCode::kMalformed: return "malformed";
-    case ExitCode::kUnsupported: return "unsupported";
-    case ExitCode::kMemory: return "memory";
-    case ExitCode::kDevice: return "device";
-    case ExitCode::kNetwork: return "network";
-    case ExitCode::kVerification: return "verification";
-    case ExitCode::kIo: return "io";
-    case ExitCode::kInterrupted: return "interrupted";
+    case ExitCode::kOk:
+      return "ok";
+    case ExitCode::kInternal:
+      return "internal";
+    case ExitCode::kUsage:
+      return "usage";
+    case ExitCode::kNotFound:
+      return "not_found";
+    case ExitCode::kMalformed:
+      return "malformed";
+    case ExitCode::kUnsupported:
+      return "unsupported";
+    case ExitCode::kMemory:
+      return "memory";
+    case ExitCode::kDevice:
+      return "device";
+    case ExitCode::kNetwork:
+      return "network";
+    case ExitCode::kVerification:
+      return "verification";
+    case ExitCode::kIo:
+      return "io";
+    case ExitCode::kInterrupted:
+      return "interrupted";
   }
   return "internal";
 }

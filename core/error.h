@@ -35,7 +35,8 @@ class Error : public std::runtime_error {
   ExitCode code() const { return code_; }
   const std::string& path() const { return path_; }
 
-  // The same failure seen from one layer up: "<context>: <message>". Keeps the code; adopts `path` if none is set.
+  // The same failure seen from one layer up: "<context>: <message>". Keeps the code; adopts `path` if none is
+  // set.
   Error within(std::string_view context, const std::string& path = {}) const {
     return Error(code_, std::string(context) + ": " + what(), path_.empty() ? path : path_);
   }

@@ -7,15 +7,14 @@ namespace qtool::cuda {
 
 __device__ __forceinline__ float activate(float x, Activation activation) {
   switch (activation) {
-  case Activation::kSilu:
-    return x / (1.0f + expf(-x));
-  case Activation::kGeluErf:
-    return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
-  case Activation::kGeluTanh:
-    return 0.5f * x *
-           (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * (x * x * x))));
-  case Activation::kRelu:
-    return x > 0.0f ? x : 0.0f;
+    case Activation::kSilu:
+      return x / (1.0f + expf(-x));
+    case Activation::kGeluErf:
+      return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+    case Activation::kGeluTanh:
+      return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * (x * x * x))));
+    case Activation::kRelu:
+      return x > 0.0f ? x : 0.0f;
   }
   return x;
 }
@@ -24,10 +23,8 @@ __device__ __forceinline__ float activate(float x, Activation activation) {
 // tiny or infinite tokens.
 __device__ __forceinline__ float power_for(float top) {
   const int exponent = static_cast<int>(__float_as_uint(top) >> 23);
-  if (exponent < 20 || exponent > 250)
-    return 1.0f;
-  return __uint_as_float(static_cast<unsigned>(127 + 14 + 127 - exponent)
-                         << 23);
+  if (exponent < 20 || exponent > 250) return 1.0f;
+  return __uint_as_float(static_cast<unsigned>(127 + 14 + 127 - exponent) << 23);
 }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -1,9 +1,8 @@
 #include "cuda/cublaslt.h"
 
+#include <array>
 #include <cublasLt.h>
 #include <dlfcn.h>
-
-#include <array>
 #include <map>
 #include <tuple>
 
@@ -17,29 +16,28 @@ constexpr std::int64_t kWorkspaceBytes = 64 << 20;
 
 // The functions that are needed, by name, with the types of the header.
 struct Library {
-  void *handle = nullptr;
-#define QTOOL_FUNCTIONS(X)                                                     \
-  X(Create)                                                                    \
-  X(Destroy) X(Matmul) X(MatmulAlgoGetHeuristic) X(MatmulDescCreate)           \
-      X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate)     \
-          X(MatrixLayoutDestroy) X(MatmulPreferenceCreate)                     \
-              X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute)
+  void* handle = nullptr;
+#define QTOOL_FUNCTIONS(X)                                                                 \
+  X(Create)                                                                                \
+  X(Destroy)                                                                               \
+  X(Matmul)                                                                                \
+  X(MatmulAlgoGetHeuristic)                                                                \
+  X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate) \
+      X(MatrixLayoutDestroy) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy)          \
+          X(MatmulPreferenceSetAttribute)
 #define QTOOL_MEMBER(name) decltype(&cublasLt##name) name = nullptr;
   QTOOL_FUNCTIONS(QTOOL_MEMBER)
 #undef QTOOL_MEMBER
 
   bool load() {
-    for (const char *name :
-         {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}) {
+    for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}) {
       handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-      if (handle)
-        break;
+      if (handle) break;
     }
-    if (!handle)
-      return false;
+    if (!handle) return false;
     bool complete = true;
-#define QTOOL_FIND(name)                                                       \
-  name = reinterpret_cast<decltype(name)>(dlsym(handle, "cublasLt" #name));    \
+#define QTOOL_FIND(name)                                                    \
+  name = reinterpret_cast<decltype(name)>(dlsym(handle, "cublasLt" #name)); \
   complete = complete && name;
     QTOOL_FUNCTIONS(QTOOL_FIND)
 #undef QTOOL_FIND
@@ -48,68 +46,62 @@ struct Library {
   }
 };
 
-void require(cublasStatus_t status, const char *what) {
+void require(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    throw Error(ExitCode::kDevice, std::string("cuBLASLt failed at ") + what +
-                                       ", status " + std::to_string(status));
+    throw Error(ExitCode::kDevice,
+                std::string("cuBLASLt failed at ") + what + ", status " + std::to_string(status));
 }
 
 cudaDataType_t data_type(DType type) {
   switch (type) {
-  case DType::kF16:
-    return CUDA_R_16F;
-  case DType::kBF16:
-    return CUDA_R_16BF;
-  case DType::kI8:
-    return CUDA_R_8I;
-  default:
-    return CUDA_R_32F;
+    case DType::kF16:
+      return CUDA_R_16F;
+    case DType::kBF16:
+      return CUDA_R_16BF;
+    case DType::kI8:
+      return CUDA_R_8I;
+    default:
+      return CUDA_R_32F;
   }
 }
 
 class Implementation final : public CublasLt {
-public:
-  explicit Implementation(const Library &library)
+ public:
+  explicit Implementation(const Library& library)
       : library_(library), workspace_(Place::kDevice, kWorkspaceBytes) {
     require(library_.Create(&handle_), "creation");
   }
-  Implementation(const Implementation &) = delete;
+  Implementation(const Implementation&) = delete;
   ~Implementation() override {
-    for (auto &[shape, plan] : plans_) {
+    for (auto& [shape, plan] : plans_) {
       for (cublasLtMatrixLayout_t layout : {plan.weight, plan.x, plan.y})
         library_.MatrixLayoutDestroy(layout);
       library_.MatmulDescDestroy(plan.operation);
     }
-    library_.Destroy(handle_); // the library stays loaded: unloading it at exit
-                               // gains nothing
+    library_.Destroy(handle_);  // the library stays loaded: unloading it at exit
+                                // gains nothing
   }
 
-  bool multiply(const MatrixProduct &product, cudaStream_t stream) override {
-    const Shape4 shape{product.type, product.tokens, product.out, product.in,
-                       product.y_stride};
+  bool multiply(const MatrixProduct& product, cudaStream_t stream) override {
+    const Shape4 shape{product.type, product.tokens, product.out, product.in, product.y_stride};
     auto found = plans_.find(shape);
-    if (found == plans_.end())
-      found = plans_.emplace(shape, plan_of(product)).first;
-    const Plan &plan = found->second;
-    if (!plan.possible)
-      return false;
+    if (found == plans_.end()) found = plans_.emplace(shape, plan_of(product)).first;
+    const Plan& plan = found->second;
+    if (!plan.possible) return false;
     const bool integers = product.type == DType::kI8;
     const float one = 1.0f, zero = 0.0f;
     const std::int32_t int_one = 1, int_zero = 0;
     require(
-        library_.Matmul(handle_, plan.operation,
-                        integers ? static_cast<const void *>(&int_one) : &one,
+        library_.Matmul(handle_, plan.operation, integers ? static_cast<const void*>(&int_one) : &one,
                         product.weight, plan.weight, product.x, plan.x,
-                        integers ? static_cast<const void *>(&int_zero) : &zero,
-                        product.y, plan.y, product.y, plan.y, &plan.algorithm,
-                        workspace_.as<void>(), kWorkspaceBytes, stream),
+                        integers ? static_cast<const void*>(&int_zero) : &zero, product.y, plan.y, product.y,
+                        plan.y, &plan.algorithm, workspace_.as<void>(), kWorkspaceBytes, stream),
         "a matrix product");
     return true;
   }
 
-private:
-  using Shape4 =
-      std::tuple<DType, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
+ private:
+  using Shape4 = std::tuple<DType, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
   struct Plan {
     bool possible = false;
     cublasLtMatmulDesc_t operation = nullptr;
@@ -119,27 +111,21 @@ private:
 
   // The library counts in columns: y^T [out, tokens] = (weight as [in, out])^T
   // * (x as [in, tokens]).
-  Plan plan_of(const MatrixProduct &product) {
+  Plan plan_of(const MatrixProduct& product) {
     const bool integers = product.type == DType::kI8;
-    const cudaDataType_t type = data_type(product.type),
-                         result = integers ? CUDA_R_32I : type;
+    const cudaDataType_t type = data_type(product.type), result = integers ? CUDA_R_32I : type;
     Plan plan;
-    require(library_.MatmulDescCreate(&plan.operation,
-                                      integers ? CUBLAS_COMPUTE_32I
-                                               : CUBLAS_COMPUTE_32F,
+    require(library_.MatmulDescCreate(&plan.operation, integers ? CUBLAS_COMPUTE_32I : CUBLAS_COMPUTE_32F,
                                       integers ? CUDA_R_32I : CUDA_R_32F),
             "a description");
     const cublasOperation_t transposed = CUBLAS_OP_T;
-    require(library_.MatmulDescSetAttribute(plan.operation,
-                                            CUBLASLT_MATMUL_DESC_TRANSA,
-                                            &transposed, sizeof transposed),
+    require(library_.MatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                            sizeof transposed),
             "a description");
-    const auto layout = [&](cublasLtMatrixLayout_t &made, cudaDataType_t of,
-                            std::int64_t rows, std::int64_t columns,
-                            std::int64_t stride) {
-      require(library_.MatrixLayoutCreate(
-                  &made, of, static_cast<std::uint64_t>(rows),
-                  static_cast<std::uint64_t>(columns), stride),
+    const auto layout = [&](cublasLtMatrixLayout_t& made, cudaDataType_t of, std::int64_t rows,
+                            std::int64_t columns, std::int64_t stride) {
+      require(library_.MatrixLayoutCreate(&made, of, static_cast<std::uint64_t>(rows),
+                                          static_cast<std::uint64_t>(columns), stride),
               "a layout");
     };
     layout(plan.weight, type, product.in, product.out, product.in);
@@ -148,15 +134,13 @@ private:
     cublasLtMatmulPreference_t preference = nullptr;
     require(library_.MatmulPreferenceCreate(&preference), "a preference");
     const std::uint64_t workspace = kWorkspaceBytes;
-    require(library_.MatmulPreferenceSetAttribute(
-                preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                &workspace, sizeof workspace),
+    require(library_.MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                  &workspace, sizeof workspace),
             "a preference");
     cublasLtMatmulHeuristicResult_t best{};
     int count = 0;
     const cublasStatus_t status = library_.MatmulAlgoGetHeuristic(
-        handle_, plan.operation, plan.weight, plan.x, plan.y, plan.y,
-        preference, 1, &best, &count);
+        handle_, plan.operation, plan.weight, plan.x, plan.y, plan.y, preference, 1, &best, &count);
     library_.MatmulPreferenceDestroy(preference);
     plan.possible = status == CUBLAS_STATUS_SUCCESS && count > 0;
     plan.algorithm = best.algo;
@@ -169,13 +153,12 @@ private:
   std::map<Shape4, Plan> plans_;
 };
 
-} // namespace
+}  // namespace
 
 std::unique_ptr<CublasLt> CublasLt::open() {
   Library library;
-  if (!library.load())
-    return nullptr;
+  if (!library.load()) return nullptr;
   return std::make_unique<Implementation>(library);
 }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -25,11 +25,10 @@ std::unique_ptr<Quantizer> make_cuda_quantizer(int device);
 // without it.
 struct DeviceCeilings {
   double read_gb_per_s = 0.0;
-  double copy_gb_per_s = 0.0; // bytes read plus bytes written
-  double bf16_tflop_per_s =
-      0.0; // a product of 8192 x 8192 matrices; 0 without cuBLASLt
+  double copy_gb_per_s = 0.0;     // bytes read plus bytes written
+  double bf16_tflop_per_s = 0.0;  // a product of 8192 x 8192 matrices; 0 without cuBLASLt
   double int8_tops = 0.0;
 };
 DeviceCeilings measure_cuda_ceilings();
 
-} // namespace qtool
+}  // namespace qtool

@@ -1,9 +1,8 @@
-#include "cuda/device.h"
-
 #include <cuda_runtime.h>
 
 #include "core/error.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/device.h"
 #include "cuda/raii.h"
 
 namespace qtool {
@@ -13,7 +12,7 @@ namespace {
 // program has code for the device.
 __global__ void probe_kernel() {}
 
-} // namespace
+}  // namespace
 
 int cuda_device_count() {
   int count = 0;
@@ -28,36 +27,27 @@ std::string cuda_absence() {
   cudaGetLastError();
   const std::string advice = "; use --device cpu (the default without a GPU)";
   if (status == cudaErrorInsufficientDriver)
-    return "the NVIDIA driver is missing or older than this qtool needs" +
-           advice;
-  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
-    return "there is no GPU" + advice;
-  if (status != cudaSuccess)
-    return std::string("no GPU can be used: ") + cudaGetErrorString(status) +
-           advice;
-  return "there are " + std::to_string(count) + " GPUs, numbered from 0" +
-         advice;
+    return "the NVIDIA driver is missing or older than this qtool needs" + advice;
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) return "there is no GPU" + advice;
+  if (status != cudaSuccess) return std::string("no GPU can be used: ") + cudaGetErrorString(status) + advice;
+  return "there are " + std::to_string(count) + " GPUs, numbered from 0" + advice;
 }
 
 namespace cuda {
 
 Device open_device(int index) {
-  if (index < 0 || index >= cuda_device_count())
-    throw Error(ExitCode::kDevice, cuda_absence());
+  if (index < 0 || index >= cuda_device_count()) throw Error(ExitCode::kDevice, cuda_absence());
   check(cudaSetDevice(index), "selecting the device");
   cudaDeviceProp properties;
-  check(cudaGetDeviceProperties(&properties, index),
-        "asking for the device's properties");
+  check(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
   cudaFuncAttributes attributes;
   if (cudaFuncGetAttributes(&attributes, probe_kernel) != cudaSuccess) {
     cudaGetLastError();
-    throw Error(
-        ExitCode::kDevice,
-        std::string("GPU ") + std::to_string(index) + " (" + properties.name +
-            ", compute capability " + std::to_string(properties.major) + "." +
-            std::to_string(properties.minor) +
-            ") is not among those this qtool was built for; build it with "
-            "QTOOL_CUDA_ARCHITECTURES naming it, or use --device cpu");
+    throw Error(ExitCode::kDevice, std::string("GPU ") + std::to_string(index) + " (" + properties.name +
+                                       ", compute capability " + std::to_string(properties.major) + "." +
+                                       std::to_string(properties.minor) +
+                                       ") is not among those this qtool was built for; build it with "
+                                       "QTOOL_CUDA_ARCHITECTURES naming it, or use --device cpu");
   }
   return {index,
           properties.name,
@@ -67,5 +57,5 @@ Device open_device(int index) {
           properties.l2CacheSize};
 }
 
-} // namespace cuda
-} // namespace qtool
+}  // namespace cuda
+}  // namespace qtool

@@ -9,13 +9,13 @@ namespace qtool::cuda {
 struct Device {
   int index = 0;
   std::string name;
-  int capability = 0; // 10 * major + minor
+  int capability = 0;  // 10 * major + minor
   int multiprocessors = 0;
-  int shared_bytes = 0; // that one thread block may have
+  int shared_bytes = 0;  // that one thread block may have
   std::int64_t l2_bytes = 0;
 };
 
 // Makes it the calling thread's device. Errors: kDevice, with why.
 Device open_device(int index);
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -3,10 +3,9 @@
 // bytes of a checkpoint depend on it. And conversions between element types.
 #pragma once
 
+#include <cstdint>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-
-#include <cstdint>
 
 namespace qtool::cuda {
 
@@ -30,12 +29,11 @@ __device__ __forceinline__ float reciprocal_ftz(float x) {
 }
 
 __device__ __forceinline__ float to_float(float x) { return x; }
-__device__ __forceinline__ float to_float(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
 
-template <typename T> __device__ __forceinline__ T from_float(float x) {
+template <typename T>
+__device__ __forceinline__ T from_float(float x) {
   if constexpr (sizeof(T) == 4)
     return x;
   else if constexpr (__is_same(T, __half))
@@ -44,7 +42,8 @@ template <typename T> __device__ __forceinline__ T from_float(float x) {
     return __float2bfloat16_rn(x);
 }
 
-template <typename T> __device__ __forceinline__ float rounded(float x) {
+template <typename T>
+__device__ __forceinline__ float rounded(float x) {
   return to_float(from_float<T>(x));
 }
 
@@ -58,44 +57,38 @@ struct alignas(sizeof(T) * kSize) Vec {
 
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2)
-    x += __shfl_xor_sync(0xffffffffu, x, offset);
+  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
   return x;
 }
 
 __device__ __forceinline__ float warp_max(float x) {
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2)
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
+  for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
   return x;
 }
 
 // Over a thread block of kThreads; every thread gets the result. `scratch` is
 // shared memory of this call alone, [kThreads / 32].
 template <int kThreads>
-__device__ __forceinline__ float block_sum(float x, float *scratch) {
+__device__ __forceinline__ float block_sum(float x, float* scratch) {
   x = warp_sum(x);
-  if (threadIdx.x % 32 == 0)
-    scratch[threadIdx.x / 32] = x;
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
   __syncthreads();
   x = scratch[0];
 #pragma unroll
-  for (int warp = 1; warp < kThreads / 32; ++warp)
-    x += scratch[warp];
+  for (int warp = 1; warp < kThreads / 32; ++warp) x += scratch[warp];
   return x;
 }
 
 template <int kThreads>
-__device__ __forceinline__ float block_max(float x, float *scratch) {
+__device__ __forceinline__ float block_max(float x, float* scratch) {
   x = warp_max(x);
-  if (threadIdx.x % 32 == 0)
-    scratch[threadIdx.x / 32] = x;
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
   __syncthreads();
   x = scratch[0];
 #pragma unroll
-  for (int warp = 1; warp < kThreads / 32; ++warp)
-    x = fmaxf(x, scratch[warp]);
+  for (int warp = 1; warp < kThreads / 32; ++warp) x = fmaxf(x, scratch[warp]);
   return x;
 }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -9,22 +9,25 @@
 
 namespace qtool::cuda {
 
-template <typename T> struct TypeTag { using Type = T; };
+template <typename T>
+struct TypeTag {
+  using Type = T;
+};
 
 // Calls f(TypeTag<T>) for float32, half or bfloat16. Everything else was
 // refused when it was loaded.
-template <typename F> void with_type(DType dtype, F &&f) {
+template <typename F>
+void with_type(DType dtype, F&& f) {
   switch (dtype) {
-  case DType::kF32:
-    return f(TypeTag<float>{});
-  case DType::kF16:
-    return f(TypeTag<__half>{});
-  case DType::kBF16:
-    return f(TypeTag<__nv_bfloat16>{});
-  default:
-    throw internal_error(
-        "a GPU kernel was given elements of another type than F32, F16, BF16");
+    case DType::kF32:
+      return f(TypeTag<float>{});
+    case DType::kF16:
+      return f(TypeTag<__half>{});
+    case DType::kBF16:
+      return f(TypeTag<__nv_bfloat16>{});
+    default:
+      throw internal_error("a GPU kernel was given elements of another type than F32, F16, BF16");
   }
 }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

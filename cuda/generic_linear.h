@@ -3,9 +3,8 @@
 // computation does too.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
+#include <cuda_runtime_api.h>
 
 #include "cuda/residents.h"
 
@@ -13,7 +12,7 @@ namespace qtool::cuda {
 
 // y[t][r] = round(sum of x * weight + bias); x has the layer's compute type, as
 // y.
-void generic_linear(const CudaLinear &linear, const void *x,
-                    std::int64_t tokens, void *y, cudaStream_t stream);
+void generic_linear(const CudaLinear& linear, const void* x, std::int64_t tokens, void* y,
+                    cudaStream_t stream);
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

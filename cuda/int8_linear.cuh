@@ -8,67 +8,52 @@
 namespace qtool::cuda {
 
 __device__ __forceinline__ float round_to(float value, DType type) {
-  if (type == DType::kF16)
-    return rounded<__half>(value);
-  if (type == DType::kBF16)
-    return rounded<__nv_bfloat16>(value);
+  if (type == DType::kF16) return rounded<__half>(value);
+  if (type == DType::kBF16) return rounded<__nv_bfloat16>(value);
   return value;
 }
 
 // The float value of an integer product. A bias of half precision is added
 // before the rounding to half, another type's after it.
-__device__ __forceinline__ float int8_value(int sum, float absmax,
-                                            float row_absmax, const float *bias,
+__device__ __forceinline__ float int8_value(int sum, float absmax, float row_absmax, const float* bias,
                                             DType type) {
-  const float dequant =
-      __uint_as_float(0x38820610u); // bitsandbytes' 6.200012e-05, 1 / 127^2
-  const float scaled =
-      __fmul_rn(__fmul_rn(static_cast<float>(sum), absmax), row_absmax);
+  const float dequant = __uint_as_float(0x38820610u);  // bitsandbytes' 6.200012e-05, 1 / 127^2
+  const float scaled = __fmul_rn(__fmul_rn(static_cast<float>(sum), absmax), row_absmax);
   const bool fused = bias && type == DType::kF16;
   float value = rounded<__half>(fmaf(scaled, dequant, fused ? *bias : 0.0f));
-  if (bias && !fused)
-    value = rounded<__half>(value + *bias);
+  if (bias && !fused) value = rounded<__half>(value + *bias);
   return round_to(value, type);
 }
 
 // Columns that some token has an outlier in.
 struct OutlierView {
-  const int *count;
-  const int *columns;
-  const void *x; // [tokens, all_columns] of the layer's type
+  const int* count;
+  const int* columns;
+  const void* x;  // [tokens, all_columns] of the layer's type
   int all_columns;
 };
 
-__device__ __forceinline__ float load_typed(const void *x, std::int64_t at,
-                                            DType type) {
-  if (type == DType::kF16)
-    return __half2float(static_cast<const __half *>(x)[at]);
-  if (type == DType::kBF16)
-    return __bfloat162float(static_cast<const __nv_bfloat16 *>(x)[at]);
-  return static_cast<const float *>(x)[at];
+__device__ __forceinline__ float load_typed(const void* x, std::int64_t at, DType type) {
+  if (type == DType::kF16) return __half2float(static_cast<const __half*>(x)[at]);
+  if (type == DType::kBF16) return __bfloat162float(static_cast<const __nv_bfloat16*>(x)[at]);
+  return static_cast<const float*>(x)[at];
 }
 
 // value + sum over the outlier columns of x * weight in the layer's type
-__device__ __forceinline__ float
-add_outliers(float value, const OutlierView &outliers,
-             const std::int8_t *weight, std::int64_t row, float row_absmax,
-             std::int64_t token, DType type) {
+__device__ __forceinline__ float add_outliers(float value, const OutlierView& outliers,
+                                              const std::int8_t* weight, std::int64_t row, float row_absmax,
+                                              std::int64_t token, DType type) {
   const int count = *outliers.count;
-  if (count == 0)
-    return value;
-  const float per_code = __uint_as_float(0x3c010204u); // 1 / 127
+  if (count == 0) return value;
+  const float per_code = __uint_as_float(0x3c010204u);  // 1 / 127
   float sum = 0.0f;
   for (int i = 0; i < count; ++i) {
     const int column = outliers.columns[i];
-    const float code =
-        static_cast<float>(weight[row * outliers.all_columns + column]);
-    const float w =
-        round_to(__fmul_rn(__fmul_rn(code, row_absmax), per_code), type);
-    sum = fmaf(
-        load_typed(outliers.x, token * outliers.all_columns + column, type), w,
-        sum);
+    const float code = static_cast<float>(weight[row * outliers.all_columns + column]);
+    const float w = round_to(__fmul_rn(__fmul_rn(code, row_absmax), per_code), type);
+    sum = fmaf(load_typed(outliers.x, token * outliers.all_columns + column, type), w, sum);
   }
   return round_to(value + sum, type);
 }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -2,9 +2,8 @@
 // a struct of device pointers and sizes.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
+#include <cuda_runtime_api.h>
 
 #include "core/dtype.h"
 #include "core/quant/spec.h"
@@ -15,37 +14,37 @@ namespace qtool::cuda {
 void upload_codebooks();
 
 struct Block4Problem {
-  const void *values; // [count] of `dtype`: F32, F16, BF16; 16-byte aligned
+  const void* values;  // [count] of `dtype`: F32, F16, BF16; 16-byte aligned
   DType dtype;
   std::int64_t count;
   Code4 code;
   int block_size;
-  std::uint8_t *packed;  // [ceil(count / 2)], 4-byte aligned
-  float *absmax;         // [ceil(count / block_size)]
-  std::int64_t max_grid; // thread blocks that fill the device
+  std::uint8_t* packed;   // [ceil(count / 2)], 4-byte aligned
+  float* absmax;          // [ceil(count / block_size)]
+  std::int64_t max_grid;  // thread blocks that fill the device
 };
-void launch_block4(const Block4Problem &problem, cudaStream_t stream);
+void launch_block4(const Block4Problem& problem, cudaStream_t stream);
 
 struct NestProblem {
-  const float *absmax; // [count]
+  const float* absmax;  // [count]
   std::int64_t count;
-  const float *thresholds; // [256]: kDynamicThresholds, then +inf
-  float *workspace;        // [nest_workspace_floats(count)]
-  float *mean;             // [1], out
-  std::uint8_t *codes;     // [count], out
-  float *nested_absmax;    // [ceil(count / 256)], out
+  const float* thresholds;  // [256]: kDynamicThresholds, then +inf
+  float* workspace;         // [nest_workspace_floats(count)]
+  float* mean;              // [1], out
+  std::uint8_t* codes;      // [count], out
+  float* nested_absmax;     // [ceil(count / 256)], out
 };
 std::int64_t nest_workspace_floats(std::int64_t count);
-void launch_nest(const NestProblem &problem, cudaStream_t stream);
+void launch_nest(const NestProblem& problem, cudaStream_t stream);
 
 struct Int8Problem {
-  const void *values; // [rows, columns] of `dtype`
+  const void* values;  // [rows, columns] of `dtype`
   DType dtype;
   std::int64_t rows;
   std::int64_t columns;
-  std::int8_t *codes; // [rows, columns]
-  float *row_absmax;  // [rows]
+  std::int8_t* codes;  // [rows, columns]
+  float* row_absmax;   // [rows]
 };
-void launch_int8(const Int8Problem &problem, cudaStream_t stream);
+void launch_int8(const Int8Problem& problem, cudaStream_t stream);
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -8,9 +8,8 @@
 // on an older device, simply starts later.
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include <cstdint>
+#include <cuda_runtime.h>
 #include <utility>
 
 #include "cuda/raii.h"
@@ -38,7 +37,7 @@ __device__ __forceinline__ void join_stream() {
 // Gives `kernel` the largest share of shared memory, once. A multiprocessor has
 // to run empty before it can divide its memory in another way: neighbours in
 // the stream overlap only if they all divide it alike.
-void prefer_shared_memory(const void *kernel);
+void prefer_shared_memory(const void* kernel);
 
 struct Launch {
   dim3 grid;
@@ -47,9 +46,9 @@ struct Launch {
 };
 
 template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), const Launch &shape,
-            cudaStream_t stream, const char *what, Arguments &&...arguments) {
-  prefer_shared_memory(reinterpret_cast<const void *>(kernel));
+void launch(void (*kernel)(Parameters...), const Launch& shape, cudaStream_t stream, const char* what,
+            Arguments&&... arguments) {
+  prefer_shared_memory(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
@@ -60,14 +59,10 @@ void launch(void (*kernel)(Parameters...), const Launch &shape,
   config.stream = stream;
   config.attrs = &overlap;
   config.numAttrs = 1;
-  check(cudaLaunchKernelEx(
-            &config, kernel,
-            static_cast<Parameters>(std::forward<Arguments>(arguments))...),
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(std::forward<Arguments>(arguments))...),
         what);
 }
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

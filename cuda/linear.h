@@ -22,53 +22,48 @@ namespace qtool::cuda {
 // product.
 struct LinearInput {
   Source source = Source::kValues;
-  Values x = {};      // [rows, in]; kNorm: float32
-  Values weight = {}; // kNorm: [in]
+  Values x = {};       // [rows, in]; kNorm: float32
+  Values weight = {};  // kNorm: [in]
   float eps = 0.0f;
-  Values up =
-      {}; // kGated; x is overwritten where no fused kernel takes the product
+  Values up = {};  // kGated; x is overwritten where no fused kernel takes the product
   Activation activation = Activation::kSilu;
 };
 
 class LinearRunner {
-public:
-  LinearRunner(const Device &device, cudaStream_t stream);
+ public:
+  LinearRunner(const Device& device, cudaStream_t stream);
 
   // outs[i] = linears[i](input) for 1 to 3 layers with as many inputs each.
   // Each out gets the layer's compute type.
-  void run(const LinearInput &input, std::span<const CudaLinear *const> linears,
-           std::int64_t rows, std::span<CudaArray *const> outs);
+  void run(const LinearInput& input, std::span<const CudaLinear* const> linears, std::int64_t rows,
+           std::span<CudaArray* const> outs);
   // residual += linear(input); `out` is scratch.
-  void run_add(const LinearInput &input, const CudaLinear &linear,
-               std::int64_t rows, CudaArray &out, CudaArray &residual);
+  void run_add(const LinearInput& input, const CudaLinear& linear, std::int64_t rows, CudaArray& out,
+               CudaArray& residual);
 
   // Where its buffers are now; they move when they grow.
-  std::vector<const void *> workspaces() const;
+  std::vector<const void*> workspaces() const;
 
-private:
+ private:
   struct Job {
-    const LinearInput *input;
-    std::span<const CudaLinear *const> linears;
+    const LinearInput* input;
+    std::span<const CudaLinear* const> linears;
     std::int64_t rows;
-    std::span<CudaArray *const> outs;
-    float *residual;
+    std::span<CudaArray* const> outs;
+    float* residual;
   };
-  bool run_few(const Job &job);
-  void run_one(const Job &job, std::size_t index);
-  void run_int8(const CudaLinear &linear, Values x, std::int64_t rows,
-                CudaArray &out);
-  void run_panels(const CudaLinear &linear, const void *x, std::int64_t rows,
-                  CudaArray &out);
-  Values typed_input(const LinearInput &input, std::int64_t rows,
-                     std::int64_t in, DType type);
+  bool run_few(const Job& job);
+  void run_one(const Job& job, std::size_t index);
+  void run_int8(const CudaLinear& linear, Values x, std::int64_t rows, CudaArray& out);
+  void run_panels(const CudaLinear& linear, const void* x, std::int64_t rows, CudaArray& out);
+  Values typed_input(const LinearInput& input, std::int64_t rows, std::int64_t in, DType type);
   struct Int8Prepared;
-  Int8Prepared prepare_int8(const CudaLinear &linear, Values x,
-                            std::int64_t rows);
+  Int8Prepared prepare_int8(const CudaLinear& linear, Values x, std::int64_t rows);
 
-  const Device &device_;
+  const Device& device_;
   cudaStream_t stream_;
   std::unique_ptr<CublasLt> blas_;
   Buffer typed_, half_, int8_, panel_, sums_;
 };
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

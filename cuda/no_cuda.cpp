@@ -11,14 +11,8 @@ std::string cuda_absence() {
          "a GPU)";
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int) {
-  throw Error(ExitCode::kDevice, cuda_absence());
-}
-std::unique_ptr<Quantizer> make_cuda_quantizer(int) {
-  throw Error(ExitCode::kDevice, cuda_absence());
-}
-DeviceCeilings measure_cuda_ceilings() {
-  throw Error(ExitCode::kDevice, cuda_absence());
-}
+std::unique_ptr<Backend> make_cuda_backend(int) { throw Error(ExitCode::kDevice, cuda_absence()); }
+std::unique_ptr<Quantizer> make_cuda_quantizer(int) { throw Error(ExitCode::kDevice, cuda_absence()); }
+DeviceCeilings measure_cuda_ceilings() { throw Error(ExitCode::kDevice, cuda_absence()); }
 
-} // namespace qtool
+}  // namespace qtool

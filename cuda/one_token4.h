@@ -8,11 +8,10 @@ namespace qtool::cuda {
 
 // Whether the inputs fit in a thread block's registers, and the rest on the
 // device.
-bool takes_one_token(const HalfInputs &inputs, int capability,
-                     int shared_bytes);
+bool takes_one_token(const HalfInputs& inputs, int capability, int shared_bytes);
 
 // `linear` with one token and no x; `inputs` with one row and no out.
-void launch_one_token4(const SmallProblem &linear, const HalfInputs &inputs,
-                       bool nested, cudaStream_t stream);
+void launch_one_token4(const SmallProblem& linear, const HalfInputs& inputs, bool nested,
+                       cudaStream_t stream);
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

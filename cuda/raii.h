@@ -2,69 +2,65 @@
 // Error.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <cstdint>
+#include <cuda_runtime_api.h>
 #include <utility>
 
 namespace qtool::cuda {
 
 // Throws Error(kDevice) with the device's name and `what` was being done;
 // Error(kMemory) when memory ran out.
-void check(cudaError_t status, const char *what);
+void check(cudaError_t status, const char* what);
 
 // Bytes on the current device or pinned on the host; move-only, freed with the
 // object.
 enum class Place { kDevice, kPinnedHost };
 
 class Buffer {
-public:
+ public:
   Buffer() = default;
   // Errors: kMemory with what was needed and what was free.
   Buffer(Place place, std::int64_t bytes);
-  Buffer(Buffer &&other) noexcept { swap(other); }
-  Buffer &operator=(Buffer &&other) noexcept {
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
     swap(other);
     return *this;
   }
   ~Buffer();
 
   std::int64_t bytes() const { return bytes_; }
-  template <typename T> T *as() const { return static_cast<T *>(data_); }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
   // At least `bytes`; contents are lost when it grows.
   void reserve(std::int64_t bytes) {
-    if (bytes > bytes_)
-      *this = Buffer(place_, bytes);
+    if (bytes > bytes_) *this = Buffer(place_, bytes);
   }
 
-private:
-  void swap(Buffer &other) noexcept {
+ private:
+  void swap(Buffer& other) noexcept {
     std::swap(place_, other.place_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
   }
   Place place_ = Place::kDevice;
-  void *data_ = nullptr;
+  void* data_ = nullptr;
   std::int64_t bytes_ = 0;
 };
 
 class Stream {
-public:
-  Stream() {
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
-          "creating a stream");
-  }
-  Stream(const Stream &) = delete;
+ public:
+  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"); }
+  Stream(const Stream&) = delete;
   ~Stream() { cudaStreamDestroy(stream_); }
 
   cudaStream_t get() const { return stream_; }
-  void wait() const {
-    check(cudaStreamSynchronize(stream_), "waiting for the GPU");
-  }
+  void wait() const { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
 
-private:
+ private:
   cudaStream_t stream_ = nullptr;
 };
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -5,17 +5,14 @@
 namespace qtool::cuda {
 
 void GraphRecordings::forget() {
-  for (auto &[form, graph] : graphs_)
-    if (graph)
-      cudaGraphExecDestroy(graph);
+  for (auto& [form, graph] : graphs_)
+    if (graph) cudaGraphExecDestroy(graph);
   graphs_.clear();
 }
 
-void GraphRecordings::run(
-    const Form &form, cudaStream_t stream, const std::function<void()> &body,
-    const std::function<std::vector<const void *>()> &workspaces) {
-  if (workspaces() != workspaces_)
-    forget();
+void GraphRecordings::run(const Form& form, cudaStream_t stream, const std::function<void()>& body,
+                          const std::function<std::vector<const void*>()>& workspaces) {
+  if (workspaces() != workspaces_) forget();
   const auto [found, is_new] = graphs_.try_emplace(form, nullptr);
   if (is_new) {
     try {
@@ -35,14 +32,12 @@ void GraphRecordings::run(
   }
   if (!found->second) {
     cudaGraph_t graph = nullptr;
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
-          "beginning to record a step");
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "beginning to record a step");
     try {
       body();
     } catch (...) {
       cudaStreamEndCapture(stream, &graph);
-      if (graph)
-        cudaGraphDestroy(graph);
+      if (graph) cudaGraphDestroy(graph);
       throw;
     }
     check(cudaStreamEndCapture(stream, &graph), "recording a step");
@@ -53,4 +48,4 @@ void GraphRecordings::run(
   check(cudaGraphLaunch(found->second, stream), "replaying a step");
 }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -3,9 +3,8 @@
 // else is as it was when the step was recorded.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
+#include <cuda_runtime_api.h>
 #include <functional>
 #include <map>
 #include <tuple>
@@ -16,9 +15,9 @@
 namespace qtool::cuda {
 
 class GraphRecordings final : public Backend::Recordings {
-public:
+ public:
   GraphRecordings() = default;
-  GraphRecordings(const GraphRecordings &) = delete;
+  GraphRecordings(const GraphRecordings&) = delete;
   ~GraphRecordings() override { forget(); }
 
   // The form of a step: number of tokens and the length that kernels are laid
@@ -29,15 +28,14 @@ public:
   // algorithms are chosen), recorded the second time, replayed from then on.
   // `workspaces()` tells where the buffers are that body uses: when one has
   // moved, nothing recorded holds any more.
-  void run(const Form &form, cudaStream_t stream,
-           const std::function<void()> &body,
-           const std::function<std::vector<const void *>()> &workspaces);
+  void run(const Form& form, cudaStream_t stream, const std::function<void()>& body,
+           const std::function<std::vector<const void*>()>& workspaces);
 
-private:
+ private:
   void forget();
 
-  std::map<Form, cudaGraphExec_t> graphs_; // null: has run once
-  std::vector<const void *> workspaces_;
+  std::map<Form, cudaGraphExec_t> graphs_;  // null: has run once
+  std::vector<const void*> workspaces_;
 };
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

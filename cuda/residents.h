@@ -10,7 +10,7 @@ namespace qtool::cuda {
 
 // Pointer and element type of values in device memory.
 struct Values {
-  void *data = nullptr;
+  void* data = nullptr;
   DType dtype = DType::kF32;
 };
 
@@ -19,8 +19,7 @@ struct Values {
 // product behind a linear layer.
 struct CudaArray : Backend::Array {
   CudaArray(std::int64_t rows_in, std::int64_t cols_in)
-      : memory(Place::kDevice, rows_in * cols_in * 4), rows(rows_in),
-        cols(cols_in) {}
+      : memory(Place::kDevice, rows_in * cols_in * 4), rows(rows_in), cols(cols_in) {}
   std::int64_t bytes() const override { return memory.bytes(); }
   Values values() const { return {memory.as<void>(), dtype}; }
 
@@ -35,14 +34,14 @@ struct CudaTable : Backend::Table {
 
   Buffer memory;
   DType dtype = DType::kF32;
-  std::int64_t rows = 0; // 1 for a norm's weight
+  std::int64_t rows = 0;  // 1 for a norm's weight
   std::int64_t cols = 0;
 };
 
 struct CudaRope : Backend::Rope {
   std::int64_t bytes() const override { return cos.bytes() + sin.bytes(); }
 
-  Buffer cos, sin; // F32 [positions, rotary_dim / 2]
+  Buffer cos, sin;  // F32 [positions, rotary_dim / 2]
   std::int64_t positions = 0;
   int rotary_dim = 0;
 };
@@ -52,7 +51,7 @@ struct CudaRope : Backend::Rope {
 struct CudaCache : Backend::Cache {
   std::int64_t bytes() const override { return keys.bytes() + values.bytes(); }
 
-  Buffer keys, values; // [layers, sequences, kv_heads, positions, head_dim]
+  Buffer keys, values;  // [layers, sequences, kv_heads, positions, head_dim]
   DType dtype = DType::kF32;
   int layers = 0;
   int sequences = 0;
@@ -64,37 +63,35 @@ struct CudaCache : Backend::Cache {
 // How a linear layer's weight lies in device memory, and so which kernels take
 // it.
 enum class WeightForm : std::uint8_t {
-  kDense,   // row-major, of a floating-point type
-  kInt8,    // row-major codes and row absmax
-  kBlock4,  // packed as filed: any shape, any block size
-  kTiles4,  // 4-bit tiles with nested 8-bit scales, see tiles4.h
-  kTiles4F, // 4-bit tiles with float32 scales
+  kDense,    // row-major, of a floating-point type
+  kInt8,     // row-major codes and row absmax
+  kBlock4,   // packed as filed: any shape, any block size
+  kTiles4,   // 4-bit tiles with nested 8-bit scales, see tiles4.h
+  kTiles4F,  // 4-bit tiles with float32 scales
 };
 
 struct CudaLinear : Backend::Linear {
   std::int64_t bytes() const override {
-    return codes.bytes() + scales.bytes() + nested.bytes() + map.bytes() +
-           bias.bytes();
+    return codes.bytes() + scales.bytes() + nested.bytes() + map.bytes() + bias.bytes();
   }
 
   WeightForm form = WeightForm::kDense;
   std::int64_t out = 0;
   std::int64_t in = 0;
-  DType compute = DType::kF32; // operands are rounded to it, results are of it
-  DType dense_dtype = DType::kF32; // of a dense weight's values
-  const void *tied =
-      nullptr;         // a tied head's values, owned by the embedding's table
-  Buffer codes;        // dense values, int8 codes, packed nibbles or tiles
-  Buffer scales;       // int8: F32 [out]; 4 bit: by form
-  Buffer nested;       // F32, nested absmax
-  Buffer map;          // F32 [256], nested
-  float offset = 0.0f; // nested
+  DType compute = DType::kF32;      // operands are rounded to it, results are of it
+  DType dense_dtype = DType::kF32;  // of a dense weight's values
+  const void* tied = nullptr;       // a tied head's values, owned by the embedding's table
+  Buffer codes;                     // dense values, int8 codes, packed nibbles or tiles
+  Buffer scales;                    // int8: F32 [out]; 4 bit: by form
+  Buffer nested;                    // F32, nested absmax
+  Buffer map;                       // F32 [256], nested
+  float offset = 0.0f;              // nested
   Code4 code = Code4::kNf4;
   int block_size = 64;
-  float threshold = 0.0f; // int8
-  Buffer bias;            // F32 [out], rounded to `compute`; empty for none
+  float threshold = 0.0f;  // int8
+  Buffer bias;             // F32 [out], rounded to `compute`; empty for none
 
-  const void *weight() const { return tied ? tied : codes.as<void>(); }
+  const void* weight() const { return tied ? tied : codes.as<void>(); }
 };
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

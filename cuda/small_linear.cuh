@@ -30,14 +30,12 @@ constexpr int kSmallWarps = 8;
 constexpr int kSmallThreads = kSmallWarps * 32;
 constexpr int kStages = 2;
 
-__device__ __forceinline__ void copy16(unsigned to, const void *from,
-                                       bool real) {
+__device__ __forceinline__ void copy16(unsigned to, const void* from, bool real) {
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
-               "l"(from), "r"(real ? 16 : 0));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(real ? 16 : 0));
 #endif
 }
-__device__ __forceinline__ void copy4(unsigned to, const void *from) {
+__device__ __forceinline__ void copy4(unsigned to, const void* from) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from));
 #endif
@@ -47,16 +45,16 @@ __device__ __forceinline__ void end_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
-template <int kPending> __device__ __forceinline__ void await_copies() {
+template <int kPending>
+__device__ __forceinline__ void await_copies() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 #endif
 }
 // `bytes`, a multiple of 16, on their way into the L2 cache.
-__device__ __forceinline__ void prefetch_l2(const void *from, int bytes) {
+__device__ __forceinline__ void prefetch_l2(const void* from, int bytes) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from),
-               "r"(bytes));
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
 #endif
 }
 __device__ __forceinline__ uint4 load_shared16(unsigned at) {
@@ -69,7 +67,7 @@ __device__ __forceinline__ uint4 load_shared16(unsigned at) {
 
 // Where a lane stands in its fragment.
 struct Lane {
-  int warp, lane, row, column; // row g = lane / 4, column t = lane % 4
+  int warp, lane, row, column;  // row g = lane / 4, column t = lane % 4
 };
 
 // Format, see small4.cu, small8.cu, small16.cu:
@@ -87,58 +85,48 @@ struct Lane {
 
 // What an instance keeps in shared memory: tables | weights [warp][stage] |
 // scales | inputs | sums.
-template <class Format, int kGroup, int kTokenTiles> struct SmallLayout {
+template <class Format, int kGroup, int kTokenTiles>
+struct SmallLayout {
   // Inputs of 32 tokens have one stage: they go on to registers before the next
   // unit's are asked for.
   static constexpr int kInputStages = kTokenTiles == 4 ? 1 : kStages;
-  static constexpr int kWeightBytes =
-      kGroup * Format::kWeightCopies * 512; // of one stage of one warp
+  static constexpr int kWeightBytes = kGroup * Format::kWeightCopies * 512;  // of one stage of one warp
   static constexpr int kScaleBytes = kGroup * Format::kScaleBytes;
 
-  static __host__ __device__ int token_lanes(int tokens) {
-    return kTokenTiles > 1 ? 8 : tokens;
-  }
+  static __host__ __device__ int token_lanes(int tokens) { return kTokenTiles > 1 ? 8 : tokens; }
   static __host__ __device__ int input_bytes(int tokens) {
     return kTokenTiles * Format::kInputCopies * token_lanes(tokens) * 64;
   }
   // Sums of up to 8 tokens have a place for every warp, twice, so that one
   // barrier per group of row tiles is enough. Of more tokens, warps w and w +
   // kSmallWarps / 2 share a place.
-  static constexpr int kSumPlaces =
-      kTokenTiles == 1 ? 2 * kSmallWarps : kSmallWarps / 2;
-  static __host__ __device__ int sums_of_warp(int tokens) {
-    return kGroup * kTileRows * tokens;
-  }
+  static constexpr int kSumPlaces = kTokenTiles == 1 ? 2 * kSmallWarps : kSmallWarps / 2;
+  static __host__ __device__ int sums_of_warp(int tokens) { return kGroup * kTileRows * tokens; }
   static __host__ __device__ int shared_bytes(int tokens) {
     return Format::kTableBytes +
-           kSmallWarps * (kStages * (kWeightBytes + kScaleBytes) +
-                          kInputStages * input_bytes(tokens)) +
+           kSmallWarps * (kStages * (kWeightBytes + kScaleBytes) + kInputStages * input_bytes(tokens)) +
            kSumPlaces * sums_of_warp(tokens) * 4;
   }
 };
 
 // The part that row tile `tile` of all parts lies in; `tile` becomes its index
 // there.
-__device__ __forceinline__ const SmallPart &part_of(const SmallProblem &p,
-                                                    int &tile) {
+__device__ __forceinline__ const SmallPart& part_of(const SmallProblem& p, int& tile) {
   int i = 0;
-  while (i + 1 < p.part_count && tile >= p.parts[i].row_tiles)
-    tile -= p.parts[i++].row_tiles;
+  while (i + 1 < p.part_count && tile >= p.parts[i].row_tiles) tile -= p.parts[i++].row_tiles;
   return p.parts[i];
 }
 
 // Adds up the warps' sums of one group, always in the order (w0 + w4) + (w1 +
 // w5) + ..., and stores the results. `parity` alternates from group to group.
 template <class Format, int kGroup, int kTokenTiles>
-__device__ __forceinline__ void
-finish_group(const SmallProblem &p, int group, int end_tile, int parity,
-             const Lane &me,
-             typename Format::Sum (&total)[kGroup][kTokenTiles][4],
-             typename Format::Sum *sums) {
+__device__ __forceinline__ void finish_group(const SmallProblem& p, int group, int end_tile, int parity,
+                                             const Lane& me,
+                                             typename Format::Sum (&total)[kGroup][kTokenTiles][4],
+                                             typename Format::Sum* sums) {
   using Sum = typename Format::Sum;
   constexpr int kHalf = kSmallWarps / 2;
-  const int per_warp =
-      SmallLayout<Format, kGroup, kTokenTiles>::sums_of_warp(p.tokens);
+  const int per_warp = SmallLayout<Format, kGroup, kTokenTiles>::sums_of_warp(p.tokens);
   const auto each = [&](int place, auto action) {
 #pragma unroll
     for (int r = 0; r < kGroup; ++r)
@@ -146,30 +134,24 @@ finish_group(const SmallProblem &p, int group, int end_tile, int parity,
       for (int n = 0; n < kTokenTiles; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int token = n * 8 + 2 * me.column + i % 2,
-                    row = me.row + i / 2 * 8;
+          const int token = n * 8 + 2 * me.column + i % 2, row = me.row + i / 2 * 8;
           if (token < p.tokens)
-            action(total[r][n][i],
-                   sums[place * per_warp + (r * p.tokens + token) * kTileRows +
-                        row]);
+            action(total[r][n][i], sums[place * per_warp + (r * p.tokens + token) * kTileRows + row]);
         }
   };
   if constexpr (kTokenTiles == 1) {
     sums += parity * kSmallWarps * per_warp;
-    each(me.warp, [](Sum mine, Sum &shared) { shared = mine; });
+    each(me.warp, [](Sum mine, Sum& shared) { shared = mine; });
   } else {
-    __syncthreads(); // the last group's sums have been read
-    if (me.warp >= kHalf)
-      each(me.warp - kHalf, [](Sum mine, Sum &shared) { shared = mine; });
+    __syncthreads();  // the last group's sums have been read
+    if (me.warp >= kHalf) each(me.warp - kHalf, [](Sum mine, Sum& shared) { shared = mine; });
     __syncthreads();
-    if (me.warp < kHalf)
-      each(me.warp, [](Sum mine, Sum &shared) { shared = mine + shared; });
+    if (me.warp < kHalf) each(me.warp, [](Sum mine, Sum& shared) { shared = mine + shared; });
   }
   __syncthreads();
 
   const int tiles = min(kGroup, end_tile - group);
-  for (int i = threadIdx.x; i < tiles * p.tokens * kTileRows;
-       i += kSmallThreads) {
+  for (int i = threadIdx.x; i < tiles * p.tokens * kTileRows; i += kSmallThreads) {
     Sum sum{};
 #pragma unroll
     for (int warp = 0; warp < kHalf; ++warp) {
@@ -179,21 +161,18 @@ finish_group(const SmallProblem &p, int group, int end_tile, int parity,
         sum += sums[warp * per_warp + i];
     }
     int tile = group + i / (p.tokens * kTileRows);
-    const SmallPart &part = part_of(p, tile);
-    const int token = i / kTileRows % p.tokens,
-              row = tile * kTileRows + i % kTileRows;
-    if (row >= part.out)
-      continue;
+    const SmallPart& part = part_of(p, tile);
+    const int token = i / kTileRows % p.tokens, row = tile * kTileRows + i % kTileRows;
+    if (row >= part.out) continue;
     float value = Format::finish(p, part, sum, row, token);
-    value = p.type == DType::kF16 ? rounded<__half>(value)
-                                  : rounded<__nv_bfloat16>(value);
+    value = p.type == DType::kF16 ? rounded<__half>(value) : rounded<__nv_bfloat16>(value);
     const std::int64_t at = static_cast<std::int64_t>(token) * part.out + row;
     if (p.residual)
       p.residual[at] += value;
     else if (p.type == DType::kF16)
-      static_cast<__half *>(part.y)[at] = __float2half_rn(value);
+      static_cast<__half*>(part.y)[at] = __float2half_rn(value);
     else
-      static_cast<__nv_bfloat16 *>(part.y)[at] = __float2bfloat16_rn(value);
+      static_cast<__nv_bfloat16*>(part.y)[at] = __float2bfloat16_rn(value);
   }
 }
 
@@ -202,135 +181,105 @@ __global__ void __launch_bounds__(kSmallThreads, kTokenTiles == 1 ? 2 : 1)
     small_linear_kernel(const __grid_constant__ SmallProblem p) {
   using Layout = SmallLayout<Format, kGroup, kTokenTiles>;
   extern __shared__ __align__(1024) char memory[];
-  const Lane me{static_cast<int>(threadIdx.x / 32),
-                static_cast<int>(threadIdx.x % 32),
-                static_cast<int>(threadIdx.x % 32 / 4),
-                static_cast<int>(threadIdx.x % 4)};
+  const Lane me{static_cast<int>(threadIdx.x / 32), static_cast<int>(threadIdx.x % 32),
+                static_cast<int>(threadIdx.x % 32 / 4), static_cast<int>(threadIdx.x % 4)};
   const int input_bytes = Layout::input_bytes(p.tokens);
   const int token_lanes = Layout::token_lanes(p.tokens);
-  char *weights = memory + Format::kTableBytes;
-  char *scales = weights + kSmallWarps * kStages * Layout::kWeightBytes;
-  char *inputs = scales + kSmallWarps * kStages * Layout::kScaleBytes;
-  auto *sums = reinterpret_cast<typename Format::Sum *>(
-      inputs + kSmallWarps * Layout::kInputStages * input_bytes);
-  const auto mine = [&](char *area, int bytes_of_warp, int lane_offset) {
-    return static_cast<unsigned>(
-        __cvta_generic_to_shared(area + me.warp * bytes_of_warp + lane_offset));
+  char* weights = memory + Format::kTableBytes;
+  char* scales = weights + kSmallWarps * kStages * Layout::kWeightBytes;
+  char* inputs = scales + kSmallWarps * kStages * Layout::kScaleBytes;
+  auto* sums =
+      reinterpret_cast<typename Format::Sum*>(inputs + kSmallWarps * Layout::kInputStages * input_bytes);
+  const auto mine = [&](char* area, int bytes_of_warp, int lane_offset) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(area + me.warp * bytes_of_warp + lane_offset));
   };
-  const unsigned my_weights =
-      mine(weights, kStages * Layout::kWeightBytes, me.lane * 16);
-  const unsigned my_scales =
-      mine(scales, kStages * Layout::kScaleBytes, me.row * 16);
-  const unsigned my_inputs = mine(inputs, Layout::kInputStages * input_bytes,
-                                  (me.row * 4 + me.column) * 16);
+  const unsigned my_weights = mine(weights, kStages * Layout::kWeightBytes, me.lane * 16);
+  const unsigned my_scales = mine(scales, kStages * Layout::kScaleBytes, me.row * 16);
+  const unsigned my_inputs = mine(inputs, Layout::kInputStages * input_bytes, (me.row * 4 + me.column) * 16);
 
   int all_tiles = 0;
-  for (int i = 0; i < p.part_count; ++i)
-    all_tiles += p.parts[i].row_tiles;
-  const int first_tile = static_cast<int>(
-      static_cast<std::int64_t>(blockIdx.x) * all_tiles / gridDim.x);
-  const int end_tile = static_cast<int>(
-      (static_cast<std::int64_t>(blockIdx.x) + 1) * all_tiles / gridDim.x);
-  const int first_unit = me.warp * p.units / kSmallWarps,
-            end_unit = (me.warp + 1) * p.units / kSmallWarps;
+  for (int i = 0; i < p.part_count; ++i) all_tiles += p.parts[i].row_tiles;
+  const int first_tile = static_cast<int>(static_cast<std::int64_t>(blockIdx.x) * all_tiles / gridDim.x);
+  const int end_tile = static_cast<int>((static_cast<std::int64_t>(blockIdx.x) + 1) * all_tiles / gridDim.x);
+  const int first_unit = me.warp * p.units / kSmallWarps, end_unit = (me.warp + 1) * p.units / kSmallWarps;
 
   // The copying side: a cursor over groups and units, kStages steps ahead of
   // the computing side.
-  int copy_group = end_unit > first_unit ? first_tile : end_tile,
-      copy_unit = first_unit, copy_stage = 0;
-  const char *source[kGroup];
+  int copy_group = end_unit > first_unit ? first_tile : end_tile, copy_unit = first_unit, copy_stage = 0;
+  const char* source[kGroup];
   typename Format::ScaleSource scale_source[kGroup];
   const auto aim = [&] {
 #pragma unroll
     for (int r = 0; r < kGroup; ++r) {
-      int tile = min(
-          copy_group + r,
-          end_tile -
-              1); // missing tiles of a group repeat the last: nobody reads them
-      const SmallPart &part = part_of(p, tile);
+      int tile = min(copy_group + r,
+                     end_tile - 1);  // missing tiles of a group repeat the last: nobody reads them
+      const SmallPart& part = part_of(p, tile);
       source[r] = Format::weight_source(p, part, tile, first_unit, me);
       scale_source[r] = Format::scale_source(p, part, tile, first_unit, me);
     }
   };
-  const auto copy_weights = [&] { // and move the cursor on
-    if (copy_group >= end_tile)
-      return;
+  const auto copy_weights = [&] {  // and move the cursor on
+    if (copy_group >= end_tile) return;
 #pragma unroll
     for (int r = 0; r < kGroup; ++r) {
       Format::copy_weights(p, source[r],
-                           my_weights + copy_stage * Layout::kWeightBytes +
-                               r * Format::kWeightCopies * 512,
+                           my_weights + copy_stage * Layout::kWeightBytes + r * Format::kWeightCopies * 512,
                            copy_unit, me, scale_source[r]);
       source[r] += Format::kUnitStride;
       if constexpr (Format::kScaleBytes > 0)
         Format::copy_scales(p, scale_source[r],
-                            my_scales + copy_stage * Layout::kScaleBytes +
-                                r * Format::kScaleBytes,
-                            copy_unit, me);
+                            my_scales + copy_stage * Layout::kScaleBytes + r * Format::kScaleBytes, copy_unit,
+                            me);
     }
     copy_stage = (copy_stage + 1) % kStages;
     if (++copy_unit == end_unit) {
       copy_unit = first_unit;
       copy_group += kGroup;
-      if (copy_group < end_tile)
-        aim();
+      if (copy_group < end_tile) aim();
     }
   };
   const auto copy_inputs = [&](int unit, int stage) {
 #pragma unroll
     for (int n = 0; n < kTokenTiles; ++n) {
       const int token = n * 8 + me.row;
-      if (token >= p.tokens)
-        continue;
-      const auto *from =
-          static_cast<const char *>(p.x) +
-          (token * p.x_stride + unit * kUnitColumns) * Format::kInputElement +
-          me.column * 16;
-      const unsigned to = my_inputs + stage * input_bytes +
-                          n * Format::kInputCopies * token_lanes * 64;
+      if (token >= p.tokens) continue;
+      const auto* from = static_cast<const char*>(p.x) +
+                         (token * p.x_stride + unit * kUnitColumns) * Format::kInputElement + me.column * 16;
+      const unsigned to = my_inputs + stage * input_bytes + n * Format::kInputCopies * token_lanes * 64;
 #pragma unroll
-      for (int i = 0; i < Format::kInputCopies; ++i)
-        copy16(to + i * token_lanes * 64, from + i * 64, true);
+      for (int i = 0; i < Format::kInputCopies; ++i) copy16(to + i * token_lanes * 64, from + i * 64, true);
     }
   };
-  const auto after = [&](int unit) {
-    return unit + 1 < end_unit ? unit + 1 : first_unit;
-  };
+  const auto after = [&](int unit) { return unit + 1 < end_unit ? unit + 1 : first_unit; };
   const auto prefetch_group = [&](int group) {
     for (int r = 0; r < kGroup; ++r) {
       int tile = group + r;
-      if (tile >= end_tile || end_unit == first_unit)
-        return;
-      const SmallPart &part = part_of(p, tile);
+      if (tile >= end_tile || end_unit == first_unit) return;
+      const SmallPart& part = part_of(p, tile);
       Format::prefetch(p, part, tile, first_unit, end_unit - first_unit, me);
     }
   };
 
   let_successor_start();
-  if (copy_group < end_tile)
-    aim();
+  if (copy_group < end_tile) aim();
 #pragma unroll
-  for (int s = 0; s < kStages; ++s)
-    copy_weights();
+  for (int s = 0; s < kStages; ++s) copy_weights();
   end_copies();
-  for (int ahead = 0; ahead < p.prefetch_groups; ++ahead)
-    prefetch_group(first_tile + ahead * kGroup);
+  for (int ahead = 0; ahead < p.prefetch_groups; ++ahead) prefetch_group(first_tile + ahead * kGroup);
   Format::fill_tables(p, memory);
   wait_for_predecessor();
   if (end_unit > first_unit) {
     copy_inputs(first_unit, 0);
-    for (int s = 1, unit = after(first_unit); s < Layout::kInputStages;
-         ++s, unit = after(unit))
+    for (int s = 1, unit = after(first_unit); s < Layout::kInputStages; ++s, unit = after(unit))
       copy_inputs(unit, s);
   }
   end_copies();
   await_copies<0>();
-  __syncthreads(); // tables
+  __syncthreads();  // tables
 
   typename Format::State state(p, memory, me);
   int stage = 0;
-  for (int group = first_tile, parity = 0; group < end_tile;
-       group += kGroup, parity ^= 1) {
+  for (int group = first_tile, parity = 0; group < end_tile; group += kGroup, parity ^= 1) {
     typename Format::Sum total[kGroup][kTokenTiles][4] = {};
     float offsets[kGroup];
 #pragma unroll
@@ -351,52 +300,41 @@ __global__ void __launch_bounds__(kSmallThreads, kTokenTiles == 1 ? 2 : 1)
       Format::template multiply<kGroup, kTokenTiles>(
           state, offsets, p, my_weights + stage * Layout::kWeightBytes,
           my_scales + stage * Layout::kScaleBytes,
-          my_inputs + (Layout::kInputStages == 1 ? 0 : stage * input_bytes),
-          token_lanes, me, inputs_are_read, total);
+          my_inputs + (Layout::kInputStages == 1 ? 0 : stage * input_bytes), token_lanes, me, inputs_are_read,
+          total);
       if constexpr (Layout::kInputStages > 1) {
         int later = unit;
 #pragma unroll
-        for (int s = 0; s < kStages; ++s)
-          later = after(later);
+        for (int s = 0; s < kStages; ++s) later = after(later);
         copy_inputs(later, stage);
       }
       copy_weights();
       end_copies();
       stage = (stage + 1) % kStages;
     }
-    finish_group<Format, kGroup, kTokenTiles>(p, group, end_tile, parity, me,
-                                              total, sums);
+    finish_group<Format, kGroup, kTokenTiles>(p, group, end_tile, parity, me, total, sums);
   }
   await_copies<0>();
 }
 
-constexpr int kPrefetchBytes =
-    64 *
-    1024; // per thread block: what the L2 cache fetches ahead of the streams
+constexpr int kPrefetchBytes = 64 * 1024;  // per thread block: what the L2 cache fetches ahead of the streams
 
 template <class Format, int kGroup, int kTokenTiles>
-void launch_small_kernel(SmallProblem problem, int blocks_per_multiprocessor,
-                         cudaStream_t stream) {
+void launch_small_kernel(SmallProblem problem, int blocks_per_multiprocessor, cudaStream_t stream) {
   int tiles = 0;
-  for (int i = 0; i < problem.part_count; ++i)
-    tiles += problem.parts[i].row_tiles;
-  problem.prefetch_groups =
-      kPrefetchBytes / (kGroup * Format::kWeightCopies * 512 * problem.units);
-  const int bytes =
-      SmallLayout<Format, kGroup, kTokenTiles>::shared_bytes(problem.tokens);
-  auto *kernel = small_linear_kernel<Format, kGroup, kTokenTiles>;
+  for (int i = 0; i < problem.part_count; ++i) tiles += problem.parts[i].row_tiles;
+  problem.prefetch_groups = kPrefetchBytes / (kGroup * Format::kWeightCopies * 512 * problem.units);
+  const int bytes = SmallLayout<Format, kGroup, kTokenTiles>::shared_bytes(problem.tokens);
+  auto* kernel = small_linear_kernel<Format, kGroup, kTokenTiles>;
   static const bool allowed = [&] {
-    const int most =
-        SmallLayout<Format, kGroup, kTokenTiles>::shared_bytes(kTokenTiles * 8);
-    check(cudaFuncSetAttribute(
-              kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+    const int most = SmallLayout<Format, kGroup, kTokenTiles>::shared_bytes(kTokenTiles * 8);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
           "asking for shared memory");
     return true;
   }();
   static_cast<void>(allowed);
   launch(kernel,
-         {dim3(static_cast<unsigned>(std::min(
-              tiles, problem.multiprocessors * blocks_per_multiprocessor))),
+         {dim3(static_cast<unsigned>(std::min(tiles, problem.multiprocessors * blocks_per_multiprocessor))),
           kSmallThreads, bytes},
          stream, "a product with few tokens", problem);
 }
@@ -405,7 +343,7 @@ void launch_small_kernel(SmallProblem problem, int blocks_per_multiprocessor,
 // thread block per multiprocessor, which hides latencies, costs nothing; with
 // more, re-reading the inputs would.
 template <class Format, int kGroup, int kWideGroup>
-void launch_small_tokens(const SmallProblem &problem, cudaStream_t stream) {
+void launch_small_tokens(const SmallProblem& problem, cudaStream_t stream) {
   if (problem.tokens == 1)
     launch_small_kernel<Format, 1, 1>(problem, 2, stream);
   else if (problem.tokens <= 8)
@@ -416,4 +354,4 @@ void launch_small_tokens(const SmallProblem &problem, cudaStream_t stream) {
     launch_small_kernel<Format, kWideGroup, 4>(problem, 1, stream);
 }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -3,9 +3,8 @@
 // writing them here.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
+#include <cuda_runtime_api.h>
 #include <span>
 #include <vector>
 
@@ -16,7 +15,7 @@
 namespace qtool::cuda {
 
 class StepInputs {
-public:
+ public:
   explicit StepInputs(cudaStream_t stream) : stream_(stream) {}
 
   // Each uploads what differs from what is there.
@@ -24,27 +23,25 @@ public:
   void set_segments(std::span<const Segment> segments);
   void set_rows(std::span<const std::int64_t> rows);
 
-  const std::int32_t *ids() const { return ids_.buffer.as<std::int32_t>(); }
-  const Place2 *places() const { return places_.buffer.as<Place2>(); }
-  const QueryTile *tiles() const { return tiles_.buffer.as<QueryTile>(); }
-  const std::int64_t *rows() const { return rows_.buffer.as<std::int64_t>(); }
-  std::int64_t tokens() const {
-    return static_cast<std::int64_t>(places_.host.size());
-  }
-  std::int64_t tile_count() const {
-    return static_cast<std::int64_t>(tiles_.host.size());
-  }
+  const std::int32_t* ids() const { return ids_.buffer.as<std::int32_t>(); }
+  const Place2* places() const { return places_.buffer.as<Place2>(); }
+  const QueryTile* tiles() const { return tiles_.buffer.as<QueryTile>(); }
+  const std::int64_t* rows() const { return rows_.buffer.as<std::int64_t>(); }
+  std::int64_t tokens() const { return static_cast<std::int64_t>(places_.host.size()); }
+  std::int64_t tile_count() const { return static_cast<std::int64_t>(tiles_.host.size()); }
   // Length of the longest sequence of the step, rounded up to a power of two:
   // kernels are laid out for it, so a recorded step stays good until the next
   // power.
   std::int64_t longest() const { return longest_; }
 
-private:
-  template <typename T> struct Mirror {
+ private:
+  template <typename T>
+  struct Mirror {
     std::vector<T> host;
     Buffer buffer;
   };
-  template <typename T> void upload(Mirror<T> &mirror, std::vector<T> &&values);
+  template <typename T>
+  void upload(Mirror<T>& mirror, std::vector<T>&& values);
 
   cudaStream_t stream_;
   Mirror<std::int32_t> ids_;
@@ -54,4 +51,4 @@ private:
   std::int64_t longest_ = 0;
 };
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -1,69 +1,54 @@
-#include "cuda/tiles4.h"
-
 #include <bit>
 
 #include "cuda/dispatch.h"
 #include "cuda/launch.cuh"
 #include "cuda/packed4.cuh"
 #include "cuda/small_linear.h"
+#include "cuda/tiles4.h"
 
 namespace qtool::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 constexpr std::int64_t kMaxTileColumns =
-    98304; // a token's inputs wait in one multiprocessor's shared memory
+    98304;  // a token's inputs wait in one multiprocessor's shared memory
 
-std::int64_t tiles_of(const CudaLinear &linear) {
-  return ceil_div(linear.out, kTileRows);
-}
-std::int64_t units_of(const CudaLinear &linear) {
-  return ceil_div(linear.in, kUnitColumns);
-}
+std::int64_t tiles_of(const CudaLinear& linear) { return ceil_div(linear.out, kTileRows); }
+std::int64_t units_of(const CudaLinear& linear) { return ceil_div(linear.in, kUnitColumns); }
 
 // A thread moves one lane's 16 bytes of one tile: four runs of 8 codes that lie
 // together in the file too.
-__global__ void tile_codes_kernel(const std::uint8_t *packed, std::int64_t out,
-                                  std::int64_t in, std::int64_t count,
-                                  uint4 *tiles) {
-  const std::int64_t index =
-      static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (index >= count)
-    return;
-  const std::int64_t blocks = ceil_div(in, kUnitColumns) * 2; // of 64 columns
+__global__ void tile_codes_kernel(const std::uint8_t* packed, std::int64_t out, std::int64_t in,
+                                  std::int64_t count, uint4* tiles) {
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (index >= count) return;
+  const std::int64_t blocks = ceil_div(in, kUnitColumns) * 2;  // of 64 columns
   const int lane = static_cast<int>(index % 32);
   const std::int64_t column = index / 32 % blocks * 64 + lane % 4 * 8,
                      row = index / 32 / blocks * kTileRows + lane / 4;
   const auto run = [&](std::int64_t r, std::int64_t c) -> unsigned {
-    if (r >= out || c >= in)
-      return 0;
-    return *reinterpret_cast<const unsigned *>(packed + (r * in + c) / 2);
+    if (r >= out || c >= in) return 0;
+    return *reinterpret_cast<const unsigned*>(packed + (r * in + c) / 2);
   };
-  tiles[index] = {run(row, column), run(row, column + 32), run(row + 8, column),
-                  run(row + 8, column + 32)};
+  tiles[index] = {run(row, column), run(row, column + 32), run(row + 8, column), run(row + 8, column + 32)};
 }
 
 // T is uint8_t for nested codes, float for scales.
 template <typename T>
-__global__ void tile_scales_kernel(const __grid_constant__ Packed4 packed,
-                                   std::int64_t out, std::int64_t in,
-                                   std::int64_t count, T *scales) {
-  const std::int64_t index =
-      static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (index >= count)
-    return;
+__global__ void tile_scales_kernel(const __grid_constant__ Packed4 packed, std::int64_t out, std::int64_t in,
+                                   std::int64_t count, T* scales) {
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (index >= count) return;
   const std::int64_t units = ceil_div(in, kUnitColumns);
-  const std::int64_t unit = index / 8 % units,
-                     row = index / 8 / units * kTileRows + index % 8;
+  const std::int64_t unit = index / 8 % units, row = index / 8 / units * kTileRows + index % 8;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const std::int64_t r = row + i / 2 * 8,
-                       c = unit * kUnitColumns + i % 2 * 64;
+    const std::int64_t r = row + i / 2 * 8, c = unit * kUnitColumns + i % 2 * 64;
     T value{};
     if (r < out && c < in) {
       const std::int64_t block = (r * in + c) / packed.block_size;
       if constexpr (sizeof(T) == 1)
-        value = static_cast<const std::uint8_t *>(packed.scales)[block];
+        value = static_cast<const std::uint8_t*>(packed.scales)[block];
       else
         value = packed.scale(block);
     }
@@ -74,40 +59,31 @@ __global__ void tile_scales_kernel(const __grid_constant__ Packed4 packed,
 // Values of one row's run of 8 columns at a time, from tiles.
 template <typename T, bool kNested>
 __global__ void __launch_bounds__(kThreads)
-    dequantize_tiles_kernel(const __grid_constant__ Packed4 packed,
-                            std::int64_t first, std::int64_t rows, int in,
-                            int nested_shift, T *out) {
+    dequantize_tiles_kernel(const __grid_constant__ Packed4 packed, std::int64_t first, std::int64_t rows,
+                            int in, int nested_shift, T* out) {
   __shared__ float values[16];
-  if (threadIdx.x < 16)
-    values[threadIdx.x] = packed.values[threadIdx.x];
+  if (threadIdx.x < 16) values[threadIdx.x] = packed.values[threadIdx.x];
   join_stream();
   __syncthreads();
   const int units = (in + kUnitColumns - 1) / kUnitColumns;
   const int runs = in / 8;
-  for (std::int64_t i =
-           static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-       i < rows * runs; i += static_cast<std::int64_t>(gridDim.x) * kThreads) {
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < rows * runs;
+       i += static_cast<std::int64_t>(gridDim.x) * kThreads) {
     const std::int64_t row = first + i / runs;
     const int column = static_cast<int>(i % runs) * 8;
     const std::int64_t tile = row / kTileRows;
-    const int r = static_cast<int>(row % kTileRows),
-              unit = column / kUnitColumns, block = column / 64;
-    const std::int64_t lane_bytes =
-        ((tile * units * 2 + block) * 32 + r % 8 * 4 + column % 32 / 8) * 16;
-    const unsigned codes = *reinterpret_cast<const unsigned *>(
-        packed.codes + lane_bytes + r / 8 * 8 + column % 64 / 32 * 4);
-    const std::int64_t scale_at =
-        ((tile * units + unit) * 8 + r % 8) * 4 + r / 8 * 2 + block % 2;
+    const int r = static_cast<int>(row % kTileRows), unit = column / kUnitColumns, block = column / 64;
+    const std::int64_t lane_bytes = ((tile * units * 2 + block) * 32 + r % 8 * 4 + column % 32 / 8) * 16;
+    const unsigned codes =
+        *reinterpret_cast<const unsigned*>(packed.codes + lane_bytes + r / 8 * 8 + column % 64 / 32 * 4);
+    const std::int64_t scale_at = ((tile * units + unit) * 8 + r % 8) * 4 + r / 8 * 2 + block % 2;
     float scale;
     if constexpr (kNested) {
-      const int code =
-          static_cast<const std::uint8_t *>(packed.scales)[scale_at];
-      scale = __fadd_rn(
-          mul_ftz(packed.map[code],
-                  packed.nested[(row * units + unit) >> nested_shift]),
-          packed.offset);
+      const int code = static_cast<const std::uint8_t*>(packed.scales)[scale_at];
+      scale = __fadd_rn(mul_ftz(packed.map[code], packed.nested[(row * units + unit) >> nested_shift]),
+                        packed.offset);
     } else {
-      scale = static_cast<const float *>(packed.scales)[scale_at];
+      scale = static_cast<const float*>(packed.scales)[scale_at];
     }
     Vec<T, 8> result;
 #pragma unroll
@@ -115,64 +91,55 @@ __global__ void __launch_bounds__(kThreads)
       const unsigned code = codes >> (j / 2 * 8 + (j % 2 == 0 ? 4 : 0)) & 15;
       result.values[j] = from_float<T>(mul_ftz(values[code], scale));
     }
-    T *to = out + (row - first) * in + column;
+    T* to = out + (row - first) * in + column;
     if constexpr (sizeof(T) == 2) {
-      *reinterpret_cast<Vec<T, 8> *>(to) = result;
+      *reinterpret_cast<Vec<T, 8>*>(to) = result;
     } else {
 #pragma unroll
-      for (int j = 0; j < 8; ++j)
-        to[j] = result.values[j];
+      for (int j = 0; j < 8; ++j) to[j] = result.values[j];
     }
   }
 }
 
 template <typename T>
-__global__ void dequantize_packed_kernel(const __grid_constant__ Packed4 packed,
-                                         std::int64_t first, std::int64_t count,
-                                         T *out) {
+__global__ void dequantize_packed_kernel(const __grid_constant__ Packed4 packed, std::int64_t first,
+                                         std::int64_t count, T* out) {
   join_stream();
-  for (std::int64_t i =
-           static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-       i < count; i += static_cast<std::int64_t>(gridDim.x) * kThreads) {
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
+       i += static_cast<std::int64_t>(gridDim.x) * kThreads) {
     const std::int64_t at = first + i;
     const int pair = packed.codes[at / 2];
     out[i] = from_float<T>(
-        mul_ftz(packed.values[at % 2 == 0 ? pair >> 4 : pair & 15],
-                packed.scale(at / packed.block_size)));
+        mul_ftz(packed.values[at % 2 == 0 ? pair >> 4 : pair & 15], packed.scale(at / packed.block_size)));
   }
 }
 
-Buffer upload(const Tensor &tensor, cudaStream_t stream) {
+Buffer upload(const Tensor& tensor, cudaStream_t stream) {
   Buffer buffer(Place::kDevice, (tensor.bytes() + 15) / 16 * 16);
-  check(cudaMemcpyAsync(buffer.as<void>(), tensor.data(),
-                        static_cast<std::size_t>(tensor.bytes()),
+  check(cudaMemcpyAsync(buffer.as<void>(), tensor.data(), static_cast<std::size_t>(tensor.bytes()),
                         cudaMemcpyHostToDevice, stream),
         "copying a weight to the GPU");
   return buffer;
 }
 
-unsigned blocks_for(std::int64_t threads) {
-  return static_cast<unsigned>(ceil_div(threads, kThreads));
-}
+unsigned blocks_for(std::int64_t threads) { return static_cast<unsigned>(ceil_div(threads, kThreads)); }
 
 // Units that share a nested absmax: blocks of 256 blocks, all powers of two.
-int nested_shift_of(const CudaLinear &linear) {
+int nested_shift_of(const CudaLinear& linear) {
   return std::countr_zero(static_cast<unsigned>(2 * linear.block_size));
 }
 
-} // namespace
+}  // namespace
 
-WeightForm form_of(const Block4Weight &weight, DType compute, int capability) {
+WeightForm form_of(const Block4Weight& weight, DType compute, int capability) {
   const std::int64_t in = weight.shape[1];
-  if (compute == DType::kF32 || capability < 80 || in % 64 != 0 ||
-      in > kMaxTileColumns || weight.block_size < 64)
+  if (compute == DType::kF32 || capability < 80 || in % 64 != 0 || in > kMaxTileColumns ||
+      weight.block_size < 64)
     return WeightForm::kBlock4;
-  return weight.nested() && in % kUnitColumns == 0 ? WeightForm::kTiles4
-                                                   : WeightForm::kTiles4F;
+  return weight.nested() && in % kUnitColumns == 0 ? WeightForm::kTiles4 : WeightForm::kTiles4F;
 }
 
-void upload_block4(const Block4Weight &weight, CudaLinear &linear,
-                   cudaStream_t stream) {
+void upload_block4(const Block4Weight& weight, CudaLinear& linear, cudaStream_t stream) {
   linear.code = weight.code;
   linear.block_size = weight.block_size;
   linear.offset = weight.nested_offset;
@@ -186,19 +153,17 @@ void upload_block4(const Block4Weight &weight, CudaLinear &linear,
     const std::int64_t lanes = tiles_of(linear) * units_of(linear) * 2 * 32;
     const std::int64_t quads = tiles_of(linear) * units_of(linear) * 8;
     Buffer codes(Place::kDevice, lanes * 16);
-    tile_codes_kernel<<<blocks_for(lanes), kThreads, 0, stream>>>(
-        linear.codes.as<std::uint8_t>(), linear.out, linear.in, lanes,
-        codes.as<uint4>());
+    tile_codes_kernel<<<blocks_for(lanes), kThreads, 0, stream>>>(linear.codes.as<std::uint8_t>(), linear.out,
+                                                                  linear.in, lanes, codes.as<uint4>());
     check(cudaGetLastError(), "reordering a weight");
     const bool nested = linear.form == WeightForm::kTiles4;
     Buffer scales(Place::kDevice, quads * 4 * (nested ? 1 : 4));
     if (nested)
       tile_scales_kernel<<<blocks_for(quads), kThreads, 0, stream>>>(
-          packed4_of(linear), linear.out, linear.in, quads,
-          scales.as<std::uint8_t>());
+          packed4_of(linear), linear.out, linear.in, quads, scales.as<std::uint8_t>());
     else
-      tile_scales_kernel<<<blocks_for(quads), kThreads, 0, stream>>>(
-          packed4_of(linear), linear.out, linear.in, quads, scales.as<float>());
+      tile_scales_kernel<<<blocks_for(quads), kThreads, 0, stream>>>(packed4_of(linear), linear.out,
+                                                                     linear.in, quads, scales.as<float>());
     check(cudaGetLastError(), "reordering a weight's scales");
     check(cudaStreamSynchronize(stream), "reordering a weight");
     linear.codes = std::move(codes);
@@ -211,31 +176,28 @@ void upload_block4(const Block4Weight &weight, CudaLinear &linear,
   check(cudaStreamSynchronize(stream), "loading a weight");
 }
 
-void dequantize4(const CudaLinear &linear, std::int64_t first,
-                 std::int64_t rows, Values out, cudaStream_t stream) {
+void dequantize4(const CudaLinear& linear, std::int64_t first, std::int64_t rows, Values out,
+                 cudaStream_t stream) {
   constexpr std::int64_t kMaxGrid = 132 * 8 * 4;
   with_type(out.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     const Packed4 packed = packed4_of(linear);
     const std::int64_t count = rows * linear.in;
-    auto *to = static_cast<T *>(out.data);
+    auto* to = static_cast<T*>(out.data);
     if (linear.form == WeightForm::kBlock4) {
-      const Launch shape{dim3(static_cast<unsigned>(
-                             std::min(ceil_div(count, kThreads), kMaxGrid))),
+      const Launch shape{dim3(static_cast<unsigned>(std::min(ceil_div(count, kThreads), kMaxGrid))),
                          kThreads};
-      launch(dequantize_packed_kernel<T>, shape, stream, "dequantization",
-             packed, first * linear.in, count, to);
+      launch(dequantize_packed_kernel<T>, shape, stream, "dequantization", packed, first * linear.in, count,
+             to);
       return;
     }
-    const Launch shape{dim3(static_cast<unsigned>(
-                           std::min(ceil_div(count / 8, kThreads), kMaxGrid))),
+    const Launch shape{dim3(static_cast<unsigned>(std::min(ceil_div(count / 8, kThreads), kMaxGrid))),
                        kThreads};
-    auto *kernel = linear.form == WeightForm::kTiles4
-                       ? dequantize_tiles_kernel<T, true>
-                       : dequantize_tiles_kernel<T, false>;
-    launch(kernel, shape, stream, "dequantization", packed, first, rows,
-           static_cast<int>(linear.in), nested_shift_of(linear), to);
+    auto* kernel = linear.form == WeightForm::kTiles4 ? dequantize_tiles_kernel<T, true>
+                                                      : dequantize_tiles_kernel<T, false>;
+    launch(kernel, shape, stream, "dequantization", packed, first, rows, static_cast<int>(linear.in),
+           nested_shift_of(linear), to);
   });
 }
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

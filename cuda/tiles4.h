@@ -13,9 +13,8 @@
 // inputs that are 0 (columns) or results that nobody stores (rows).
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
+#include <cuda_runtime_api.h>
 
 #include "core/quant/weight.h"
 #include "cuda/residents.h"
@@ -23,16 +22,15 @@
 namespace qtool::cuda {
 
 // The form in which a weight that computes in `compute` lies on the device.
-WeightForm form_of(const Block4Weight &weight, DType compute, int capability);
+WeightForm form_of(const Block4Weight& weight, DType compute, int capability);
 
 // Uploads and reorders `weight` into `linear`, whose shape, form and compute
 // type are set. Waits for the device.
-void upload_block4(const Block4Weight &weight, CudaLinear &linear,
-                   cudaStream_t stream);
+void upload_block4(const Block4Weight& weight, CudaLinear& linear, cudaStream_t stream);
 
 // Rows [first, first + rows) as values of `type`, row-major [rows, in] at
 // `out`: each value rounded once, as bitsandbytes dequantizes. Any 4-bit form.
-void dequantize4(const CudaLinear &linear, std::int64_t first,
-                 std::int64_t rows, Values out, cudaStream_t stream);
+void dequantize4(const CudaLinear& linear, std::int64_t first, std::int64_t rows, Values out,
+                 cudaStream_t stream);
 
-} // namespace qtool::cuda
+}  // namespace qtool::cuda

@@ -1,5 +1,5 @@
-// Architectures as rows: class name -> traits, config keys, tensor-name templates. Adding a family of known traits is
-// one row here and its sample config in test/data.
+// Architectures as rows: class name -> traits, config keys, tensor-name templates. Adding a family of known
+// traits is one row here and its sample config in test/data.
 #pragma once
 
 #include <optional>
@@ -19,8 +19,8 @@ class Architecture;  // one row
 // The row for a config.json. Errors: kUnsupported, listing what is known; kMalformed.
 const Architecture& architecture_of(const Json& config);
 
-// The model a checkpoint holds, from config.json and generation_config.json (transformers 4 and 5 spellings), checked
-// against the tensors' shapes. Errors: kMalformed, kUnsupported.
+// The model a checkpoint holds, from config.json and generation_config.json (transformers 4 and 5 spellings),
+// checked against the tensors' shapes. Errors: kMalformed, kUnsupported.
 ModelSpec model_spec_of(const Checkpoint& checkpoint);
 
 // From config.json alone, as `footprint` may have it.

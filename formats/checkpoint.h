@@ -1,4 +1,5 @@
-// A Hugging Face checkpoint folder: config.json and one or many safetensors files, as one map from names to tensors.
+// A Hugging Face checkpoint folder: config.json and one or many safetensors files, as one map from names to
+// tensors.
 #pragma once
 
 #include <map>
@@ -35,7 +36,7 @@ class Checkpoint {
   Tensor read(const std::string& name) const;             // the whole tensor
   // `bytes.size()` bytes of a tensor from byte `offset` on.
   void read(const StoredTensor& tensor, std::int64_t offset, std::span<std::byte> bytes) const;
-  std::int64_t bytes() const;                             // of all tensors
+  std::int64_t bytes() const;  // of all tensors
 
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;

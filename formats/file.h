@@ -1,4 +1,5 @@
-// Files and folders: positioned reads that never short-read silently, and outputs that appear whole or not at all.
+// Files and folders: positioned reads that never short-read silently, and outputs that appear whole or not at
+// all.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +10,9 @@
 
 namespace qtool {
 
-// A file open for reading. Reads are positioned (pread), so one object serves many threads. Not memory-mapped: a
-// mapped file that shrinks kills the process with SIGBUS, and its pages count as resident memory.
+// A file open for reading. Reads are positioned (pread), so one object serves many threads. Not
+// memory-mapped: a mapped file that shrinks kills the process with SIGBUS, and its pages count as resident
+// memory.
 class InputFile {
  public:
   explicit InputFile(const std::string& path);  // errors: kNotFound, kIo
@@ -42,7 +44,8 @@ class OutputFile {
   ~OutputFile();
 
   const std::string& path() const { return path_; }
-  void write_at(std::int64_t offset, std::span<const std::byte> data);  // errors: kIo with path, errno and free space
+  void write_at(std::int64_t offset,
+                std::span<const std::byte> data);  // errors: kIo with path, errno and free space
   void resize(std::int64_t bytes);
   void sync();  // data is on the disk when it returns
 
@@ -61,7 +64,7 @@ class AtomicFolder {
   ~AtomicFolder();  // removes what was not committed
 
   const std::string& target() const { return target_; }
-  std::string path_of(const std::string& name) const;              // where to write file `name` meanwhile
+  std::string path_of(const std::string& name) const;             // where to write file `name` meanwhile
   void write(const std::string& name, std::string_view content);  // a small file, synced
   void commit();
 

@@ -1,4 +1,5 @@
-// config.json's quantization_config <-> QuantSpec, in the form transformers' BitsAndBytesConfig reads and writes.
+// config.json's quantization_config <-> QuantSpec, in the form transformers' BitsAndBytesConfig reads and
+// writes.
 #pragma once
 
 #include <optional>
@@ -15,8 +16,8 @@ struct QuantConfig {
   std::vector<std::string> skip_modules;
 };
 
-// Nothing when the checkpoint is not quantized. Errors: kUnsupported for another method than bitsandbytes (named),
-// kMalformed for values transformers would refuse.
+// Nothing when the checkpoint is not quantized. Errors: kUnsupported for another method than bitsandbytes
+// (named), kMalformed for values transformers would refuse.
 std::optional<QuantConfig> quant_config_of(const Json& config);
 
 // The block to be written: every key, as transformers writes them.

@@ -1,6 +1,8 @@
-// The safetensors format: header <-> tensors. Validated once, here; after that every access is plain arithmetic.
+// The safetensors format: header <-> tensors. Validated once, here; after that every access is plain
+// arithmetic.
 //
-//   u64 little-endian header length | JSON header, padded with spaces to a multiple of 8 | tensor bytes, no gaps
+//   u64 little-endian header length | JSON header, padded with spaces to a multiple of 8 | tensor bytes, no
+//   gaps
 //
 // Source: the safetensors crate (tensor.rs); order and padding as in its serialize().
 #pragma once
@@ -32,8 +34,9 @@ struct SafetensorsHeader {
   std::int64_t data_begin = 0;                  // 8 + header length
 };
 
-// Reads and validates: known dtypes, non-negative shapes whose products fit, byte counts that match, offsets that
-// tile the data section without holes or overlaps up to the end of the file. Errors: kMalformed, kUnsupported (dtype).
+// Reads and validates: known dtypes, non-negative shapes whose products fit, byte counts that match, offsets
+// that tile the data section without holes or overlaps up to the end of the file. Errors: kMalformed,
+// kUnsupported (dtype).
 SafetensorsHeader read_safetensors_header(const InputFile& file);
 
 // A tensor to be written.
@@ -43,8 +46,8 @@ struct TensorSpec {
   Shape shape;
 };
 
-// A whole file's layout: header bytes as the crate's serializer prints them (metadata {"format":"pt"}) and every
-// tensor's place, in file order: dtype rank descending, then name.
+// A whole file's layout: header bytes as the crate's serializer prints them (metadata {"format":"pt"}) and
+// every tensor's place, in file order: dtype rank descending, then name.
 struct SafetensorsLayout {
   std::string prefix;               // length word + padded JSON: the file's first bytes
   std::vector<TensorInfo> tensors;  // in file order

@@ -23,7 +23,8 @@ struct NamedTensor {
 
 // The pieces of module `module`'s weight; names, dtypes, shapes and order are those of parts_of().
 std::vector<NamedTensor> named_parts(const std::string& module, const Weight& weight);
-std::vector<NamedTensor> named_parts(const std::string& module, Weight&& weight) = delete;  // would outlive its bytes
+std::vector<NamedTensor> named_parts(const std::string& module,
+                                     Weight&& weight) = delete;  // would outlive its bytes
 
 // Reads module `module`'s weight in whatever form the file holds it: `<module>.weight` alone, with SCB, or
 // with 4-bit statistics (any storage dtype, any order, across shards). `threshold` is quantization_config's

@@ -41,8 +41,10 @@ constexpr bool is_linear(Role role) {
     case Role::kGate:
     case Role::kUp:
     case Role::kDown:
-    case Role::kHead: return true;
-    default: return false;
+    case Role::kHead:
+      return true;
+    default:
+      return false;
   }
 }
 

@@ -14,8 +14,8 @@ class Quantizer {
  public:
   virtual ~Quantizer() = default;
 
-  // Quantizes consecutive values of a flattened matrix. A long matrix may come in pieces: each begins at a block
-  // boundary and, but for the matrix' last piece, holds whole blocks. Thread-safe.
+  // Quantizes consecutive values of a flattened matrix. A long matrix may come in pieces: each begins at a
+  // block boundary and, but for the matrix' last piece, holds whole blocks. Thread-safe.
   //   values  F32, F16 or BF16, any shape
   //   packed  [ceil(n / 2)], element 2i in the high nibble
   //   absmax  [ceil(n / block_size)]
