@@ -17,14 +17,21 @@ constexpr std::int64_t kWorkspaceBytes = 64 << 20;
 // The functions that are needed, by name, with the types of the header.
 struct Library {
   void* handle = nullptr;
-#define QTOOL_FUNCTIONS(X)                                                                 \
-  X(Create)                                                                                \
-  X(Destroy)                                                                               \
-  X(Matmul)                                                                                \
-  X(MatmulAlgoGetHeuristic)                                                                \
-  X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate) \
-      X(MatrixLayoutDestroy) X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy)          \
-          X(MatmulPreferenceSetAttribute)
+// clang-format off
+#define QTOOL_FUNCTIONS(X) \
+  X(Create) \
+  X(Destroy) \
+  X(Matmul) \
+  X(MatmulAlgoGetHeuristic) \
+  X(MatmulDescCreate) \
+  X(MatmulDescDestroy) \
+  X(MatmulDescSetAttribute) \
+  X(MatrixLayoutCreate) \
+  X(MatrixLayoutDestroy) \
+  X(MatmulPreferenceCreate) \
+  X(MatmulPreferenceDestroy) \
+  X(MatmulPreferenceSetAttribute)
+// clang-format on
 #define QTOOL_MEMBER(name) decltype(&cublasLt##name) name = nullptr;
   QTOOL_FUNCTIONS(QTOOL_MEMBER)
 #undef QTOOL_MEMBER

@@ -1,10 +1,8 @@
-// Products on the GPU against products in double precision of the same
-// operands.
+// Products on the GPU against products in double precision of the same operands.
 //
-// Bounds, relative to S = sum of |x * w|: float32 sums lose at most kSum.
-// Weights are rounded to the compute type (2^-9 for bfloat16, 2^-12 for half),
-// or their centroids to half precision (2^-12). The result is rounded once:
-// half a unit of its last place (2^-9, 2^-12).
+// Bounds, relative to S = sum of |x * w|: float32 sums lose at most kSum. Weights are rounded to the compute
+// type, by at most 2^-8 for bfloat16 and 2^-11 for half (half a unit in the last of 8 and 11 bits), or their
+// centroids to half precision. The result is rounded once to the compute type.
 #include <algorithm>
 
 #include "core/cpu/cpu_backend.h"
