@@ -7,6 +7,7 @@
 
 #include "core/convert.h"
 #include "core/error.h"
+#include "core/model/role_shape.h"
 #include "core/quant/codebook.h"
 #include "core/quant/dynamic_map.h"
 
@@ -67,34 +68,13 @@ Tensor normal_values(DType dtype, Shape shape, float mean, float deviation) {
   return tensor;
 }
 
-Shape linear_shape(const ModelSpec& spec, Role role) {
-  const std::int64_t query = std::int64_t{spec.heads} * spec.head_dim;
-  const std::int64_t key = std::int64_t{spec.kv_heads} * spec.head_dim;
-  switch (role) {
-    case Role::kQuery:
-      return {query, spec.hidden_size};
-    case Role::kKey:
-    case Role::kValue:
-      return {key, spec.hidden_size};
-    case Role::kAttentionOutput:
-      return {spec.hidden_size, query};
-    case Role::kGate:
-    case Role::kUp:
-      return {spec.intermediate_size, spec.hidden_size};
-    case Role::kDown:
-      return {spec.hidden_size, spec.intermediate_size};
-    default:
-      return {spec.vocab_size, spec.hidden_size};
-  }
-}
-
 class RandomWeights final : public WeightSource {
  public:
   RandomWeights(const ModelSpec& spec, const QuantSpec& quant) : spec_(spec), quant_(quant) {}
 
   Weight linear(Role role, int) override {
     const QuantSpec dense;
-    return random_weight(linear_shape(spec_, role), spec_.dtype, role == Role::kHead ? dense : quant_);
+    return random_weight(role_shape(spec_, role), spec_.dtype, role == Role::kHead ? dense : quant_);
   }
   std::optional<Tensor> bias(Role, int) override { return std::nullopt; }
   Tensor dense(Role role, int) override {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/model/role_shape.h"
 #include "formats/architecture_row.h"
 #include "formats/architectures.h"
 #include "formats/rope_config.h"
@@ -94,36 +95,6 @@ void read_special_ids(const Json& config, const std::string& what, ModelSpec& sp
   if (const auto ids = ids_in(config, "bos_token_id", what); ids && !ids->empty()) spec.bos_id = ids->front();
 }
 
-// Logical shape of a role's weight.
-Shape weight_shape(const ModelSpec& spec, Role role) {
-  const std::int64_t q = std::int64_t{spec.heads} * spec.head_dim;
-  const std::int64_t kv = std::int64_t{spec.kv_heads} * spec.head_dim;
-  switch (role) {
-    case Role::kEmbedding:
-    case Role::kHead:
-      return {spec.vocab_size, spec.hidden_size};
-    case Role::kInputNorm:
-    case Role::kMlpNorm:
-    case Role::kFinalNorm:
-      return {spec.hidden_size};
-    case Role::kQuery:
-      return {q, spec.hidden_size};
-    case Role::kKey:
-    case Role::kValue:
-      return {kv, spec.hidden_size};
-    case Role::kAttentionOutput:
-      return {spec.hidden_size, q};
-    case Role::kGate:
-    case Role::kUp:
-      return {spec.intermediate_size, spec.hidden_size};
-    case Role::kDown:
-      return {spec.hidden_size, spec.intermediate_size};
-    case Role::kIgnored:
-      break;
-  }
-  throw internal_error("the shape of a tensor that no model reads");
-}
-
 bool has_bias(const ModelSpec& spec, Role role) {
   switch (role) {
     case Role::kQuery:
@@ -171,7 +142,7 @@ class ShapeCheck {
                         ".weight"))
       return;
     const StoredWeight stored = stored_weight_of(checkpoint_, name);
-    expect(name + ".weight", stored.shape, weight_shape(spec_, role));
+    expect(name + ".weight", stored.shape, role_shape(spec_, role));
     if (stored.spec.method != QuantMethod::kNone && !is_linear(role))
       throw Error(ExitCode::kUnsupported,
                   "'" + name + "' is quantized, but qtool reads only quantized linear layers");
@@ -187,7 +158,7 @@ class ShapeCheck {
       return;
     }
     const TensorInfo& tensor = checkpoint_.at(full).info;
-    expect(full, tensor.shape, {weight_shape(spec_, role)[0]});
+    expect(full, tensor.shape, {role_shape(spec_, role)[0]});
     if (!info(tensor.dtype).is_float)
       throw Error(ExitCode::kMalformed, "'" + full + "' must be of floating-point numbers");
   }

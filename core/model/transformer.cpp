@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "core/model/role_shape.h"
 
 namespace qtool {
 namespace {
@@ -35,36 +36,6 @@ void expect_shape(const Shape& found, const Shape& expected, Role role, int laye
                                           "; the configuration and the weights disagree");
 }
 
-// The shape that `role` has in `spec`; for a linear layer [out, in].
-Shape shape_of(const ModelSpec& spec, Role role) {
-  const std::int64_t query = std::int64_t{spec.heads} * spec.head_dim;
-  const std::int64_t key = std::int64_t{spec.kv_heads} * spec.head_dim;
-  switch (role) {
-    case Role::kEmbedding:
-    case Role::kHead:
-      return {spec.vocab_size, spec.hidden_size};
-    case Role::kInputNorm:
-    case Role::kMlpNorm:
-    case Role::kFinalNorm:
-      return {spec.hidden_size};
-    case Role::kQuery:
-      return {query, spec.hidden_size};
-    case Role::kKey:
-    case Role::kValue:
-      return {key, spec.hidden_size};
-    case Role::kAttentionOutput:
-      return {spec.hidden_size, query};
-    case Role::kGate:
-    case Role::kUp:
-      return {spec.intermediate_size, spec.hidden_size};
-    case Role::kDown:
-      return {spec.hidden_size, spec.intermediate_size};
-    case Role::kIgnored:
-      break;
-  }
-  throw internal_error("no shape for a tensor that the model does not read");
-}
-
 // Turns what the source gives into what the backend computes with.
 class Loader {
  public:
@@ -74,12 +45,12 @@ class Loader {
 
   std::unique_ptr<Backend::Table> table(Role role, int layer) {
     Tensor values = source_.dense(role, layer);
-    expect_shape(values.shape(), shape_of(spec_, role), role, layer);
+    expect_shape(values.shape(), role_shape(spec_, role), role, layer);
     return report(backend_.make_table(std::move(values)));
   }
 
   std::unique_ptr<Backend::Linear> linear(Role role, int layer) {
-    const Shape expected = shape_of(spec_, role);
+    const Shape expected = role_shape(spec_, role);
     Weight weight = source_.linear(role, layer);
     expect_shape(qtool::shape_of(weight), expected, role, layer);
     std::optional<Tensor> bias = source_.bias(role, layer);
