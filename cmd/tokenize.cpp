@@ -101,7 +101,7 @@ int tokenize(const CommonOptions& common, const TokenizeOptions& options, bool t
                 "--jsonl reads its questions from stdin; TEXT, --decode and --count do not go with it");
   if (options.decode && options.count)
     throw Error(ExitCode::kUsage, "--decode gives text, --count counts tokens; ask for one");
-  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(model_folder(common));
+  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(small_files_folder(common));
   if (options.jsonl) {
     answer_lines(*tokenizer, options.no_special);
     return 0;
@@ -133,6 +133,10 @@ std::function<int()> declare_tokenize(CLI::App& app, const CommonOptions& common
   flag(app, "--jsonl", options->jsonl,
        R"(answer lines {"text": ..., "add_special_tokens": true} with {"ids": [...]} and )"
        R"({"ids": [...], "skip_special_tokens": false} with {"text": ...})");
+  add_help(app, {"Needs only the tokenizer's files."},
+           {"qtool tokenize ./model \"The capital of France is\"",
+            "qtool tokenize ./model --count < book.txt", "qtool tokenize ./model --decode \"1, 450, 7483\"",
+            "qtool tokenize ./model --jsonl < texts.jsonl > ids.jsonl"});
   return [&common, options, text] { return tokenize(common, *options, text->count() > 0); };
 }
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/text/jinja_value.h"
+#include "core/text/jinja/value.h"
 
 namespace qtool {
 

@@ -23,11 +23,22 @@ Json read_if_there(const std::string& folder, const std::string& name) {
   return document;
 }
 
-// A named token is written as its text or as an object with the text in 'content'.
-std::optional<std::string> named_token(const Json& config, const char* key, const std::string& where) {
+// A named token is written as its text or as an object with its flags.
+std::optional<AddedToken> named_token(const Json& config, const char* key, const std::string& where) {
   if (!has(config, key)) return std::nullopt;
   const Json& value = config[key];
-  return value.is_object() ? text(value, "content", where) : text(value, where + ": '" + key + "'");
+  AddedToken token;
+  if (value.is_object())
+    token = added_token(value, where + ": '" + key + "'");
+  else
+    token.content = text(value, where + ": '" + key + "'");
+  token.special = true;
+  return token;
+}
+
+std::optional<bool> flag_of(const Json& config, const char* key, const std::string& where) {
+  if (!has(config, key)) return std::nullopt;
+  return optional_bool(config, key, false, where);
 }
 
 std::vector<AddedToken> added_tokens_decoder(const Json& config, const std::string& where) {
@@ -36,17 +47,11 @@ std::vector<AddedToken> added_tokens_decoder(const Json& config, const std::stri
   const Json& table = config["added_tokens_decoder"];
   if (!table.is_object()) throw malformed(where, "'added_tokens_decoder' must be an object");
   for (const auto& [key, row] : table.items()) {
-    AddedToken token;
+    AddedToken token = added_token(row, where);
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token.id);
     if (error != std::errc() || end != key.data() + key.size() || token.id < 0)
       throw malformed(where,
                       "'added_tokens_decoder' has the key \"" + escaped(key) + "\", which is no token id");
-    token.content = text(row, "content", where);
-    token.single_word = optional_bool(row, "single_word", false, where);
-    token.lstrip = optional_bool(row, "lstrip", false, where);
-    token.rstrip = optional_bool(row, "rstrip", false, where);
-    token.special = optional_bool(row, "special", false, where);
-    token.normalized = optional_bool(row, "normalized", !token.special, where);
     tokens.push_back(std::move(token));
   }
   return tokens;
@@ -74,21 +79,26 @@ TokenizerConfig read_tokenizer_config(const std::string& folder) {
   TokenizerConfig result;
   result.tokenizer_class = optional_string(config, "tokenizer_class", "", where);
   for (const char* key : kNamedTokens) {
-    std::optional<std::string> token = named_token(config, key, where);
+    std::optional<AddedToken> token = named_token(config, key, where);
     if (!token) token = named_token(map, key, "special_tokens_map.json");
     if (!token) continue;
-    if (key == std::string_view("bos_token")) result.bos_token = token;
-    if (key == std::string_view("eos_token")) result.eos_token = token;
+    if (key == std::string_view("bos_token")) result.bos_token = token->content;
+    if (key == std::string_view("eos_token")) result.eos_token = token->content;
     result.named_tokens.push_back(std::move(*token));
   }
   result.added_tokens = added_tokens_decoder(config, where);
   if (result.added_tokens.empty())
     result.added_tokens = added_tokens_json(read_if_there(folder, "added_tokens.json"), "added_tokens.json");
-  result.add_bos_token = optional_bool(config, "add_bos_token", true, where);
-  result.add_eos_token = optional_bool(config, "add_eos_token", false, where);
-  result.add_prefix_space = optional_bool(config, "add_prefix_space", true, where);
+  result.add_bos_token = flag_of(config, "add_bos_token", where);
+  result.add_eos_token = flag_of(config, "add_eos_token", where);
+  result.add_prefix_space = flag_of(config, "add_prefix_space", where);
   result.legacy = optional_bool(config, "legacy", false, where);
   return result;
+}
+
+std::string read_model_type(const std::string& folder) {
+  const std::string name = "config.json";
+  return optional_string(read_if_there(folder, name), "model_type", "", name);
 }
 
 void complete(TokenizerParts& parts, const TokenizerConfig& config) {
@@ -102,16 +112,13 @@ void complete(TokenizerParts& parts, const TokenizerConfig& config) {
     tokens.push_back(token);
     tokens.back().id = parts.vocabulary->find(token.content).value_or(token.id);
   }
-  for (const std::string& name : config.named_tokens) {
-    const auto row = known(name);
+  for (const AddedToken& named : config.named_tokens) {
+    const auto row = known(named.content);
     if (row != tokens.end()) {
       row->special = true;
-    } else if (const std::optional<TokenId> id = parts.vocabulary->find(name)) {
-      AddedToken token;
-      token.content = name;
-      token.id = *id;
-      token.special = true;
-      tokens.push_back(std::move(token));
+    } else if (const std::optional<TokenId> id = parts.vocabulary->find(named.content)) {
+      tokens.push_back(named);
+      tokens.back().id = *id;
     }
   }
   // A name that no token has is passed over: transformers would give it a new id, for which the model has no
@@ -123,6 +130,40 @@ void complete(TokenizerParts& parts, const TokenizerConfig& config) {
   parts.bos = id_of(config.bos_token);
   parts.eos = id_of(config.eos_token);
   parts.added_tokens = AddedTokens(std::move(tokens), parts.normalizer);
+}
+
+Frame frame_of(const TokenizerParts& parts, const TokenizerConfig& config, bool adds_bos, bool adds_eos) {
+  Frame frame;
+  if (parts.bos && config.add_bos_token.value_or(adds_bos)) frame.before.push_back(*parts.bos);
+  if (parts.eos && config.add_eos_token.value_or(adds_eos)) frame.after.push_back(*parts.eos);
+  return frame;
+}
+
+namespace {
+
+void default_name(TokenizerConfig& config, std::optional<std::string>& name, const std::string& content) {
+  if (name) return;
+  name = content;
+  AddedToken token;
+  token.content = content;
+  token.special = true;
+  config.named_tokens.push_back(std::move(token));
+}
+
+}  // namespace
+
+void default_bos(TokenizerConfig& config, const std::string& content) {
+  default_name(config, config.bos_token, content);
+}
+
+void default_eos(TokenizerConfig& config, const std::string& content) {
+  default_name(config, config.eos_token, content);
+}
+
+std::string tokenizer_class_of(const TokenizerConfig& config) {
+  std::string name = config.tokenizer_class;
+  if (name.ends_with("Fast")) name.resize(name.size() - 4);
+  return name;
 }
 
 }  // namespace qtool

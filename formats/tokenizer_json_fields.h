@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "core/text/tokenizer.h"
+#include "core/text/added_tokens.h"
 #include "formats/json.h"
 
 namespace qtool::tokenizer_json {
@@ -51,6 +51,18 @@ inline TokenId token_id(const Json& value, const std::string& where) {
     throw malformed(
         where, "a token id must be an integer from 0 to 2^31-1, is " + escaped(value.dump()).substr(0, 80));
   return value.get<TokenId>();
+}
+
+// An added token's content and flags, which several files write alike; its id is not among them.
+inline AddedToken added_token(const Json& row, const std::string& where) {
+  AddedToken token;
+  token.content = text(row, "content", where);
+  token.single_word = optional_bool(row, "single_word", false, where);
+  token.lstrip = optional_bool(row, "lstrip", false, where);
+  token.rstrip = optional_bool(row, "rstrip", false, where);
+  token.special = optional_bool(row, "special", false, where);
+  token.normalized = optional_bool(row, "normalized", !token.special, where);
+  return token;
 }
 
 // A character count of a Strip step.

@@ -1,9 +1,11 @@
 #include "formats/tokenizer_json_parts.h"
 
 #include <functional>
+#include <memory>
 #include <utility>
 
 #include "core/text/utf8.h"
+#include "formats/base64.h"
 #include "formats/tokenizer_json_fields.h"
 
 namespace qtool::tokenizer_json {
@@ -87,6 +89,14 @@ constexpr Row<NormalizerStep> kNormalizers[] = {
      [](const Json& part, const std::string& where, auto& out) {
        out.push_back(NormalizeReplace{pattern_from(part, where), text(part, "content", where)});
      }},
+    {"Nmt", [](const Json&, const std::string&, auto& out) { out.push_back(NormalizeNmt{}); }},
+    {"ByteLevel", [](const Json&, const std::string&, auto& out) { out.push_back(NormalizeByteLevel{}); }},
+    {"Precompiled",
+     [](const Json& part, const std::string& where, auto& out) {
+       const std::optional<std::string> table = from_base64(text(part, "precompiled_charsmap", where));
+       if (!table) throw malformed(where, "'precompiled_charsmap' is not base64");
+       out.push_back(NormalizePrecompiled{std::make_shared<Charsmap>(*table)});
+     }},
 };
 
 SplitBehavior behavior_from(const Json& part, const std::string& where) {
@@ -106,7 +116,8 @@ SplitBehavior behavior_from(const Json& part, const std::string& where) {
   throw unknown(where, "behavior", name, known);
 }
 
-// Before `prepend_scheme` there was `add_prefix_space`.
+// Before `prepend_scheme` there was `add_prefix_space`. Newer versions of the reference refuse a file that
+// has the old field alone and false; versions that wrote it meant kNever.
 PrependScheme prepend_scheme_from(const Json& part, const std::string& where) {
   if (!has(part, "prepend_scheme"))
     return optional_bool(part, "add_prefix_space", true, where) ? PrependScheme::kAlways
@@ -158,6 +169,15 @@ constexpr Row<PreTokenizerStep> kPreTokenizers[] = {
     {"WhitespaceSplit",
      [](const Json&, const std::string&, auto& out) {
        out.push_back(SplitByClass{CharClass::kWhitespace, SplitBehavior::kRemoved});
+     }},
+    {"CharDelimiterSplit",
+     [](const Json& part, const std::string& where, auto& out) {
+       out.push_back(SplitByPattern{one_character(part, "delimiter", where), SplitBehavior::kRemoved, false});
+     }},
+    {"BertPreTokenizer",
+     [](const Json&, const std::string&, auto& out) {
+       out.push_back(SplitByClass{CharClass::kWhitespace, SplitBehavior::kRemoved});
+       out.push_back(SplitByClass{CharClass::kPunctuation, SplitBehavior::kIsolated});
      }},
 };
 
@@ -218,6 +238,12 @@ constexpr Row<DecoderStep> kDecoders[] = {
      [](const Json& part, const std::string& where, auto& out) {
        out.push_back(DecodeMetaspace{one_character(part, "replacement", where),
                                      prepend_scheme_from(part, where) != PrependScheme::kNever});
+     }},
+    {"BPEDecoder",
+     [](const Json& part, const std::string& where, auto& out) {
+       const std::string suffix = optional_string(part, "suffix", "</w>", where);
+       if (suffix.empty()) throw malformed(where, "'suffix' must not be empty");
+       out.push_back(DecodeWordEnd{suffix});
      }},
 };
 

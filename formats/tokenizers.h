@@ -8,9 +8,10 @@
 
 namespace qtool {
 
-// The tokenizer of a model folder: tokenizer.json, else tokenizer.model; tokenizer_config.json,
-// special_tokens_map.json and added_tokens.json complete it as transformers does. Errors: kNotFound (none
-// there), kMalformed, kUnsupported (a part qtool does not know, by name).
+// The tokenizer of a model folder: tokenizer.json, else tokenizer.model (sentencepiece or tiktoken ranks),
+// else vocab.json with merges.txt, else a *.tiktoken. tokenizer_config.json, special_tokens_map.json and
+// added_tokens.json complete it as transformers does. Errors: kNotFound (none there), kMalformed,
+// kUnsupported (a part qtool does not know, by name).
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder);
 
 }  // namespace qtool

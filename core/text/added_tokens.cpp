@@ -44,29 +44,15 @@ std::size_t skip_space_right(std::string_view text, std::size_t position) {
 
 }  // namespace
 
-void AddedTokens::Trie::insert(std::string_view text, std::size_t token) {
-  if (text.empty()) return;
-  begins_[static_cast<unsigned char>(text[0])] = true;
-  std::uint32_t node = 0;
-  for (const char c : text) {
-    const std::uint64_t edge = (std::uint64_t{node} << 8) | static_cast<unsigned char>(c);
-    const auto [row, is_new] = edges_.try_emplace(edge, static_cast<std::uint32_t>(tokens_.size()));
-    if (is_new) tokens_.push_back(std::nullopt);
-    node = row->second;
-  }
-  if (!tokens_[node]) tokens_[node] = token;  // the first of two that normalize to the same text
-}
-
-std::optional<AddedTokens::Trie::Match> AddedTokens::Trie::longest_at(std::string_view text,
-                                                                      std::size_t position) const {
-  if (!begins_[static_cast<unsigned char>(text[position])]) return std::nullopt;
+std::optional<AddedTokens::Match> AddedTokens::longest_at(const ByteTrie& trie, std::string_view text,
+                                                          std::size_t position) {
   std::optional<Match> best;
-  std::uint32_t node = 0;
+  std::int32_t node = ByteTrie::kRoot;
   for (std::size_t i = position; i < text.size(); ++i) {
-    const auto row = edges_.find((std::uint64_t{node} << 8) | static_cast<unsigned char>(text[i]));
-    if (row == edges_.end()) break;
-    node = row->second;
-    if (tokens_[node]) best = {i + 1 - position, *tokens_[node]};
+    node = trie.child(node, text[i]);
+    if (node == ByteTrie::kNone) break;
+    if (trie.value(node) != ByteTrie::kNone)
+      best = {i + 1 - position, static_cast<std::size_t>(trie.value(node))};
   }
   return best;
 }
@@ -90,18 +76,18 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const std::vector<Norma
       const AddedToken& token = tokens_[i];
       if (token.special != special) continue;
       if (token.normalized)
-        tries_[1].insert(normalize(normalizer, token.content), i);
+        tries_[1].insert(normalize(normalizer, token.content).text, static_cast<std::int32_t>(i));
       else
-        tries_[0].insert(token.content, i);
+        tries_[0].insert(token.content, static_cast<std::int32_t>(i));
     }
 }
 
 std::vector<Segment> AddedTokens::find(std::string_view text, bool normalized) const {
-  const Trie& trie = tries_[normalized ? 1 : 0];
+  const ByteTrie& trie = tries_[normalized ? 1 : 0];
   std::vector<Segment> segments;
   std::size_t done = 0;
   for (std::size_t i = 0; i < text.size();) {
-    const auto match = trie.longest_at(text, i);
+    const auto match = longest_at(trie, text, i);
     if (!match) {
       ++i;
       continue;

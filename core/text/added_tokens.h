@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/text/byte_trie.h"
 #include "core/text/normalizer.h"
 #include "core/text/tokenizer.h"
 
@@ -48,27 +49,16 @@ class AddedTokens {
   const AddedToken* by_content(std::string_view content) const;
 
  private:
-  // A trie over bytes. Its nodes are rows of one hash table, (node, byte) -> node: thousands of tokens with
-  // long common beginnings stay small.
-  class Trie {
-   public:
-    void insert(std::string_view text, std::size_t token);
-    struct Match {
-      std::size_t length = 0;
-      std::size_t token = 0;
-    };
-    std::optional<Match> longest_at(std::string_view text, std::size_t position) const;
-
-   private:
-    std::unordered_map<std::uint64_t, std::uint32_t> edges_;
-    std::vector<std::optional<std::size_t>> tokens_{std::nullopt};  // by node; node 0 is the root
-    std::array<bool, 256> begins_{};                                // bytes with which some token begins
+  struct Match {
+    std::size_t length = 0;
+    std::size_t token = 0;  // index into `tokens_`
   };
+  static std::optional<Match> longest_at(const ByteTrie& trie, std::string_view text, std::size_t position);
 
   std::vector<AddedToken> tokens_;
   std::unordered_map<TokenId, std::size_t> by_id_;
   std::map<std::string, std::size_t, std::less<>> by_content_;
-  std::array<Trie, 2> tries_;  // by AddedToken::normalized
+  std::array<ByteTrie, 2> tries_;  // by AddedToken::normalized
 };
 
 }  // namespace qtool

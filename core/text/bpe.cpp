@@ -17,11 +17,6 @@ std::uint64_t pair_of(TokenId left, TokenId right) {
   return (std::uint64_t{static_cast<std::uint32_t>(left)} << 32) | static_cast<std::uint32_t>(right);
 }
 
-std::string byte_token(unsigned byte) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  return std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 15] + ">";
-}
-
 }  // namespace
 
 Bpe::MergeTable::MergeTable(std::size_t count) : rows_(std::bit_ceil(2 * count + 1), Row{kNoPair, {0, 0}}) {}
@@ -43,27 +38,37 @@ const Bpe::Joined* Bpe::MergeTable::find(TokenId left, TokenId right) const {
   return row.pair == kNoPair ? nullptr : &row.joined;
 }
 
-Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, const std::vector<Merge>& merges, BpeOptions options)
-    : vocabulary_(std::move(vocabulary)), options_(std::move(options)), merges_(merges.size()) {
-  const auto id_of = [this](const std::string& token, const std::string& user) {
-    if (const std::optional<TokenId> id = vocabulary_->find(token)) return *id;
-    throw Error(ExitCode::kMalformed,
-                user + " names \"" + escaped(token) + "\", which is not in the vocabulary");
+std::vector<MergeRule> merge_rules(const Vocabulary& vocabulary, const std::vector<Merge>& merges,
+                                   std::string_view prefix) {
+  std::vector<MergeRule> rules;
+  rules.reserve(merges.size());
+  const auto id_of = [&](const std::string& token) {
+    if (const std::optional<TokenId> id = vocabulary.find(token)) return *id;
+    throw Error(ExitCode::kMalformed, "merge " + std::to_string(rules.size()) + " names \"" + escaped(token) +
+                                          "\", which is not in the vocabulary");
   };
-  if (options_.unk_token) unk_id_ = id_of(*options_.unk_token, "unk_token");
-  for (unsigned byte = 0; byte < 256; ++byte) byte_ids_[byte] = vocabulary_->find(byte_token(byte));
-
-  const std::size_t prefix = options_.continuing_subword_prefix.size();
   std::string joined;
-  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
-    const auto& [left, right] = merges[rank];
-    const std::string user = "merge " + std::to_string(rank);
-    const TokenId left_id = id_of(left, user);
-    const TokenId right_id = id_of(right, user);
-    joined.assign(left).append(right, std::min(prefix, right.size()), std::string::npos);
-    // The later of two equal merges counts, as in tokenizers.
-    merges_.set(left_id, right_id, {static_cast<std::int32_t>(rank), id_of(joined, user)});
+  for (const auto& [left, right] : merges) {
+    joined.assign(left).append(right, std::min(prefix.size(), right.size()), std::string::npos);
+    rules.push_back({id_of(left), id_of(right), id_of(joined)});
   }
+  return rules;
+}
+
+Bpe::Bpe(std::shared_ptr<const Vocabulary> vocabulary, const std::vector<MergeRule>& rules,
+         BpeOptions options)
+    : vocabulary_(std::move(vocabulary)),
+      options_(std::move(options)),
+      byte_ids_(byte_tokens(*vocabulary_)),
+      merges_(rules.size()) {
+  if (options_.unk_token) {
+    unk_id_ = vocabulary_->find(*options_.unk_token);
+    if (!unk_id_)
+      throw Error(ExitCode::kMalformed,
+                  "unk_token names \"" + escaped(*options_.unk_token) + "\", which is not in the vocabulary");
+  }
+  for (std::size_t rank = 0; rank < rules.size(); ++rank)
+    merges_.set(rules[rank].left, rules[rank].right, {static_cast<std::int32_t>(rank), rules[rank].joined});
 }
 
 void Bpe::tokenize(std::string_view piece, std::vector<TokenId>& out) const {

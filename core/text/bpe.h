@@ -27,12 +27,24 @@ struct BpeOptions {
 
 using Merge = std::pair<std::string, std::string>;
 
+// A merge in ids: what `left` and `right` become when they stand side by side.
+struct MergeRule {
+  TokenId left;
+  TokenId right;
+  TokenId joined;
+};
+
+// `merges` in the ids of `vocabulary`, in the same order; the joined token is spelled without the `prefix` of
+// its right half. Errors: kMalformed for a merge that names or makes a token the vocabulary lacks.
+std::vector<MergeRule> merge_rules(const Vocabulary& vocabulary, const std::vector<Merge>& merges,
+                                   std::string_view prefix);
+
 // Cuts a piece into characters, then joins the adjacent pair whose merge ranks first, again and again.
 class Bpe : public TokenModel {
  public:
-  // `merges` by rank, the first one first. Errors: kMalformed for a merge or unk_token that the vocabulary
-  // lacks.
-  Bpe(std::shared_ptr<const Vocabulary> vocabulary, const std::vector<Merge>& merges, BpeOptions options);
+  // `rules` by rank, the first one first; of two for the same pair the later one counts. Errors: kMalformed
+  // for an unk_token that the vocabulary lacks.
+  Bpe(std::shared_ptr<const Vocabulary> vocabulary, const std::vector<MergeRule>& rules, BpeOptions options);
 
   void tokenize(std::string_view piece, std::vector<TokenId>& out) const override;
 

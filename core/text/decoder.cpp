@@ -58,7 +58,13 @@ std::string DecoderRun::finish() {
 }
 
 void DecoderRun::forget_output() {
-  for (State& state : states_) {
+  for (std::size_t step = 0; step < steps_.size(); ++step) {
+    State& state = states_[step];
+    if (const auto* word_end = std::get_if<DecodeWordEnd>(&steps_[step])) {
+      // The prompt's last token was shown without a space behind it; what continues it has to begin with one.
+      state.held = state.held.ends_with(word_end->suffix) ? word_end->suffix : std::string();
+      continue;
+    }
     state.held.erase(0, state.held.size() - unfinished_tail(state.held));
     state.from_prompt = state.held.size();
   }
@@ -85,7 +91,7 @@ bool DecoderRun::waits_for_all(std::size_t step) const {
   const DecoderStep& row = steps_[step];
   if (const auto* strip = std::get_if<DecodeStrip>(&row)) return strip->stop > 0;
   return std::holds_alternative<DecodeReplace>(row) || std::holds_alternative<DecodeByteFallback>(row) ||
-         std::holds_alternative<DecodeByteLevel>(row);
+         std::holds_alternative<DecodeByteLevel>(row) || std::holds_alternative<DecodeWordEnd>(row);
 }
 
 std::string DecoderRun::whole_token(std::size_t step, std::string text) const {
@@ -94,6 +100,8 @@ std::string DecoderRun::whole_token(std::size_t step, std::string text) const {
     return replace_all(replace->pattern, text, replace->content, kNoLimit);
   if (const auto* strip = std::get_if<DecodeStrip>(&row)) return stripped(text, *strip);
   if (std::holds_alternative<DecodeByteLevel>(row)) return to_valid_utf8(bytes_of_token(text));
+  if (const auto* word_end = std::get_if<DecodeWordEnd>(&row))
+    return replace_all(word_end->suffix, text, "", kNoLimit);
   if (const std::optional<char> byte = byte_of_token(text)) return to_valid_utf8({&*byte, 1});
   return text;
 }
@@ -104,6 +112,8 @@ void DecoderRun::end(std::size_t step) {
     feed(step + 1, whole_token(step, std::exchange(state.held, {})));
   } else if (std::holds_alternative<DecodeByteFallback>(steps_[step])) {
     flush_bytes(step);
+  } else if (const auto* word_end = std::get_if<DecodeWordEnd>(&steps_[step])) {
+    feed(step + 1, replace_all(word_end->suffix, std::exchange(state.held, {}), "", kNoLimit));
   } else if (!state.held.empty()) {  // a character that ByteLevel never saw the end of
     if (state.from_prompt == 0) feed(step + 1, std::string(kReplacementCharacter));
     state.held.clear();
@@ -175,6 +185,12 @@ void DecoderRun::apply(std::size_t step, const DecodeStrip& row, std::string tex
 void DecoderRun::apply(std::size_t step, const DecodeMetaspace& row, std::string text) {
   const bool drops = row.strips_first && (states_[step].first || states_[step].fused);
   feed(step + 1, replace_all(row.replacement, text, drops ? "" : " ", kNoLimit));
+}
+
+// A token is certain only when another one follows: until then it may be the last.
+void DecoderRun::apply(std::size_t step, const DecodeWordEnd& row, std::string text) {
+  const std::string before = std::exchange(states_[step].held, std::move(text));
+  if (!states_[step].first) feed(step + 1, replace_all(row.suffix, before, " ", kNoLimit));
 }
 
 void DecoderRun::apply(std::size_t step, const DecodeJoin& row, std::string text) {

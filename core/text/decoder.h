@@ -32,11 +32,14 @@ struct DecodeMetaspace {  // replacement -> space, but nothing in the first toke
   std::string replacement;
   bool strips_first;
 };
+struct DecodeWordEnd {  // suffix -> space, but nothing in the last token ("BPEDecoder")
+  std::string suffix;   // not empty
+};
 struct DecodeJoin {  // tokens with `separator` between them
   std::string separator;
 };
 using DecoderStep = std::variant<DecodeByteLevel, DecodeByteFallback, DecodeFuse, DecodeReplace, DecodeStrip,
-                                 DecodeMetaspace, DecodeJoin>;
+                                 DecodeMetaspace, DecodeWordEnd, DecodeJoin>;
 
 // One run of a decoder. `steps` must outlive it.
 class DecoderRun {
@@ -69,6 +72,7 @@ class DecoderRun {
   void apply(std::size_t step, const DecodeReplace&, std::string text);
   void apply(std::size_t step, const DecodeStrip&, std::string text);
   void apply(std::size_t step, const DecodeMetaspace&, std::string text);
+  void apply(std::size_t step, const DecodeWordEnd&, std::string text);
   void apply(std::size_t step, const DecodeJoin&, std::string text);
   void flush_bytes(std::size_t step);
   bool waits_for_all(std::size_t step) const;

@@ -11,8 +11,9 @@ namespace qtool {
 
 namespace {
 
-// UTS #18, and six signs of Latin-1 (superscripts and fractions) that only Oniguruma counts.
-constexpr std::string_view kWordItems =
+// UTS #18. Outside of brackets Oniguruma counts six signs of Latin-1 (superscripts and fractions) besides.
+constexpr std::string_view kWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+constexpr std::string_view kWordItemsOutside =
     "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
 constexpr int kMaxNesting = 32;
 
@@ -163,10 +164,10 @@ class Translator {
   void escape_outside() {
     switch (peek(1)) {
       case 'w':
-        out_ += bracketed(kWordItems, false);
+        out_ += bracketed(kWordItemsOutside, false);
         break;
       case 'W':
-        out_ += bracketed(kWordItems, true);
+        out_ += bracketed(kWordItemsOutside, true);
         break;
       case 'b':
         out_ += boundary(true);
@@ -205,7 +206,7 @@ class Translator {
   }
 
   static std::string boundary(bool wanted) {
-    const std::string word = bracketed(kWordItems, false);
+    const std::string word = bracketed(kWordItemsOutside, false);
     const std::string after = "(?<=" + word + ")", before = "(?=" + word + ")";
     const std::string not_after = "(?<!" + word + ")", not_before = "(?!" + word + ")";
     return wanted ? "(?:" + after + not_before + "|" + not_after + before + ")"

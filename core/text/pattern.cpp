@@ -17,7 +17,7 @@ void find_all(const Pattern& pattern, std::string_view text, std::vector<Span>& 
 }
 
 std::string replace_all(const Pattern& pattern, std::string_view text, std::string_view content,
-                        std::size_t max_bytes) {
+                        std::size_t max_bytes, std::size_t* mark) {
   std::vector<Span> matches;
   find_all(pattern, text, matches);
   if (!matches.empty() && content.size() > max_bytes / matches.size())
@@ -26,12 +26,18 @@ std::string replace_all(const Pattern& pattern, std::string_view text, std::stri
   std::string out;
   out.reserve(text.size());
   std::size_t copied = 0;
+  std::size_t moved_mark = mark ? *mark : 0;
   for (const Span& match : matches) {
     out += text.substr(copied, match.begin - copied);
+    if (mark && match.end <= *mark)
+      moved_mark += content.size() - (match.end - match.begin);
+    else if (mark && match.begin < *mark)
+      moved_mark = out.size();
     out += content;
     copied = match.end;
   }
   out += text.substr(copied);
+  if (mark) *mark = moved_mark;
   return out;
 }
 

@@ -149,15 +149,17 @@ std::vector<TokenId> PipelineTokenizer::encode(std::string_view text, bool add_s
       ids.push_back(*outer.token);
       continue;
     }
-    const std::string normal =
+    const NormalText normal =
         normalize(parts_.normalizer, text.substr(outer.span.begin, outer.span.end - outer.span.begin));
-    for (const Segment& inner : parts_.added_tokens.find(normal, true)) {
+    // Counted from the beginning of the input, not of the segment.
+    const std::size_t first_bytes = outer.span.begin == 0 ? normal.first_bytes : 0;
+    for (const Segment& inner : parts_.added_tokens.find(normal.text, true)) {
       if (inner.token) {
         ids.push_back(*inner.token);
         continue;
       }
-      Pieces pieces = whole(normal.substr(inner.span.begin, inner.span.end - inner.span.begin),
-                            outer.span.begin == 0 && inner.span.begin == 0);
+      Pieces pieces = whole(normal.text.substr(inner.span.begin, inner.span.end - inner.span.begin),
+                            first_bytes - std::min(first_bytes, inner.span.begin));
       pre_tokenize(parts_.pre_tokenizer, pieces);
       cache.tokenize(pieces, ids);
     }

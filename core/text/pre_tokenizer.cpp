@@ -1,5 +1,7 @@
 #include "core/text/pre_tokenizer.h"
 
+#include <algorithm>
+
 #include "core/text/byte_alphabet.h"
 #include "core/text/utf8.h"
 
@@ -89,20 +91,26 @@ void split(Pieces& pieces, SplitBehavior behavior, bool invert, const Find& find
   pieces.spans = std::move(result);
 }
 
-// Rewrites every piece; `rewrite(piece, is_first, out)` appends the new text.
+// Rewrites every piece; `rewrite(piece, is_first, out)` appends the new text, character by character.
 template <typename Rewrite>
 void rewrite_each(Pieces& pieces, const Rewrite& rewrite) {
   std::string text;
   text.reserve(pieces.text.size() + pieces.text.size() / 4 + pieces.spans.size());
   const std::string_view old = pieces.text;
-  const bool starts = pieces.first_at_start && !pieces.spans.empty() && pieces.spans.front().begin == 0;
-  for (std::size_t i = 0; i < pieces.spans.size(); ++i) {
-    Span& span = pieces.spans[i];
+  std::size_t first_bytes = 0;
+  for (Span& span : pieces.spans) {
     const std::size_t begin = text.size();
-    rewrite(old.substr(span.begin, span.end - span.begin), starts && i == 0, text);
+    const bool is_first = span.begin < pieces.first_bytes;
+    if (is_first) {
+      // What becomes of the piece's share in the first character is the front of what becomes of the piece.
+      rewrite(old.substr(span.begin, std::min(span.end, pieces.first_bytes) - span.begin), true, text);
+      first_bytes = text.size();
+      text.resize(begin);
+    }
+    rewrite(old.substr(span.begin, span.end - span.begin), is_first, text);
     span = {begin, text.size()};
   }
-  pieces.first_at_start = starts;
+  pieces.first_bytes = first_bytes;
   pieces.text = std::move(text);
 }
 
@@ -152,8 +160,8 @@ Regex gpt2_pattern() {
   return pattern;
 }
 
-Pieces whole(std::string text, bool at_start) {
-  Pieces pieces{std::move(text), {}, at_start};
+Pieces whole(std::string text, std::size_t first_bytes) {
+  Pieces pieces{std::move(text), {}, first_bytes};
   if (!pieces.text.empty()) pieces.spans.push_back({0, pieces.text.size()});
   return pieces;
 }

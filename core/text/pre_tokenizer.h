@@ -37,7 +37,7 @@ struct PrependSpace {};  // to pieces that do not begin with one
 struct BytesToChars {};  // every byte becomes its character of the byte-level alphabet
 struct Metaspace {       // spaces become `replacement`, and pieces may be given one in front
   std::string replacement;
-  PrependScheme prepend;  // kFirst: only the piece at the very beginning of the input
+  PrependScheme prepend;  // kFirst: only pieces that begin within the input's first character
   bool split;             // in front of every replacement
 };
 using PreTokenizerStep = std::variant<SplitByPattern, SplitByClass, PrependSpace, BytesToChars, Metaspace>;
@@ -48,12 +48,12 @@ Regex gpt2_pattern();
 // Text cut into pieces that follow one another; text between pieces was removed.
 struct Pieces {
   std::string text;
-  std::vector<Span> spans;     // none is empty
-  bool first_at_start = true;  // the first piece, if it begins at 0, stands at the beginning of the input
+  std::vector<Span> spans;      // none is empty
+  std::size_t first_bytes = 0;  // so many at the front of `text` stand for the first character of the input
 };
 
 // One piece holding all of `text`, or none where it is empty.
-Pieces whole(std::string text, bool at_start);
+Pieces whole(std::string text, std::size_t first_bytes);
 
 // All steps, one after the other. `pieces.text` is valid UTF-8.
 void pre_tokenize(const std::vector<PreTokenizerStep>& steps, Pieces& pieces);

@@ -35,11 +35,28 @@ constexpr Range kSinceUnicode8[] = {
     {0x11C41, 0x11C71}, {0x11D31, 0x11FFF}, {0x12FF1, 0x13455}, {0x16E97, 0x16F4F}, {0x16F7F, 0x16F87},
     {0x16FE2, 0x16FF1}, {0x1CF00, 0x1CF46}, {0x1E08F, 0x1E4EF}, {0x1E95E, 0x1E95F}};
 
-bool is_since_unicode8(char32_t c) {
-  const Range* row = std::lower_bound(std::begin(kSinceUnicode8), std::end(kSinceUnicode8), c,
+// ... and about normal forms by tables of Unicode 9: what has been given a decomposition, a combining class
+// or a part in a composition since then stays as it is and parts what stands around it.
+constexpr Range kInertUnicode9[] = {
+    {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},
+    {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},
+    {0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},   {0x10781, 0x10785},
+    {0x10787, 0x107B0}, {0x107B2, 0x107BA}, {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF},
+    {0x10F46, 0x10F50}, {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E},
+    {0x11839, 0x1183A}, {0x11930, 0x11930}, {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943},
+    {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42},
+    {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E030, 0x1E06D},
+    {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+    {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
+
+template <std::size_t count>
+bool is_among(const Range (&ranges)[count], char32_t c) {
+  const Range* row = std::lower_bound(std::begin(ranges), std::end(ranges), c,
                                       [](const Range& range, char32_t value) { return range.last < value; });
-  return row != std::end(kSinceUnicode8) && row->first <= c;
+  return row != std::end(ranges) && row->first <= c;
 }
+
+bool is_since_unicode8(char32_t c) { return is_among(kSinceUnicode8, c); }
 
 bool is_punctuation(char32_t c) {
   if (c < 0x80)
@@ -114,8 +131,10 @@ bool is_in(CharClass which, char32_t c) {
   throw internal_error("a class of characters that is not in the table");
 }
 
-std::string normal_form(std::string_view text, NormalForm form) {
-  if (is_ascii(text)) return std::string(text);  // ASCII is its own normal form, of all four
+namespace {
+
+// The normal form of today's Unicode.
+std::string current_normal_form(std::string_view text, NormalForm form) {
   static constexpr std::array<int, 4> kOptions{UTF8PROC_STABLE | UTF8PROC_COMPOSE,
                                                UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
                                                UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
@@ -130,16 +149,68 @@ std::string normal_form(std::string_view text, NormalForm form) {
   return std::string(reinterpret_cast<const char*>(raw), static_cast<std::size_t>(size));
 }
 
+}  // namespace
+
+std::string normal_form(std::string_view text, NormalForm form) {
+  if (is_ascii(text)) return std::string(text);  // ASCII is its own normal form, of all four
+  std::string out;
+  std::size_t done = 0;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t begin = i;
+    if (!is_among(kInertUnicode9, next_code_point(text, i))) continue;
+    out += current_normal_form(text.substr(done, begin - done), form);
+    out += text.substr(begin, i - begin);
+    done = i;
+  }
+  if (done == 0) return current_normal_form(text, form);
+  return out += current_normal_form(text.substr(done), form);
+}
+
+// Pairs that Unicode 16 and 17 brought and utf8proc lacks, so many in a row: the small letters follow at
+// `distance`.
+struct CasePairs {
+  char32_t first;
+  char32_t last;
+  int distance;
+};
+constexpr CasePairs kNewPairs[] = {{0x1C89, 0x1C89, 1},      {0xA7CB, 0xA7CB, 0x264 - 0xA7CB},
+                                   {0xA7CC, 0xA7CC, 1},      {0xA7CE, 0xA7CE, 1},
+                                   {0xA7D2, 0xA7D2, 1},      {0xA7D4, 0xA7D4, 1},
+                                   {0xA7DA, 0xA7DA, 1},      {0xA7DC, 0xA7DC, 0x19B - 0xA7DC},
+                                   {0x10D50, 0x10D65, 0x20}, {0x16EA0, 0x16EB8, 0x1B}};
+
 std::string lowercase(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (std::size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
-    append_code_point(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+    const auto pairs = std::find_if(std::begin(kNewPairs), std::end(kNewPairs),
+                                    [c](const CasePairs& row) { return row.first <= c && c <= row.last; });
+    const auto simple = static_cast<utf8proc_int32_t>(c);
+    append_code_point(out, static_cast<char32_t>(pairs == std::end(kNewPairs) ? utf8proc_tolower(simple)
+                                                                              : simple + pairs->distance));
     // The one character whose unconditional lower case is two: I with a dot above.
     if (c == 0x130) append_code_point(out, 0x307);
   }
   return out;
+}
+
+std::size_t grapheme_end(std::string_view text, std::size_t begin) {
+  const auto is_plain = [&text](std::size_t at) {  // ASCII but CR, the only one that another follows
+    return static_cast<unsigned char>(text[at]) < 0x80 && text[at] != '\r';
+  };
+  if (is_plain(begin) && (begin + 1 == text.size() || is_plain(begin + 1))) return begin + 1;
+  std::size_t end = begin;
+  auto previous = static_cast<utf8proc_int32_t>(next_code_point(text, end));
+  utf8proc_int32_t state = 0;
+  while (end < text.size()) {
+    std::size_t next = end;
+    const auto following = static_cast<utf8proc_int32_t>(next_code_point(text, next));
+    if (utf8proc_grapheme_break_stateful(previous, following, &state)) break;
+    previous = following;
+    end = next;
+  }
+  return end;
 }
 
 }  // namespace qtool

@@ -1,6 +1,7 @@
 // What tokenizers ask about single characters and about normal forms, answered by utf8proc.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -24,5 +25,8 @@ std::string normal_form(std::string_view text, NormalForm form);
 
 // Every character in lower case, context-free (no final sigma), as Rust's char::to_lowercase.
 std::string lowercase(std::string_view text);
+
+// Where the extended grapheme cluster that begins at `begin` ends, in valid UTF-8. `begin` is below the size.
+std::size_t grapheme_end(std::string_view text, std::size_t begin);
 
 }  // namespace qtool

@@ -56,6 +56,14 @@ std::optional<TokenId> Vocabulary::find(std::string_view text) const {
   return id;
 }
 
+std::array<std::optional<TokenId>, 256> byte_tokens(const Vocabulary& vocabulary) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  std::array<std::optional<TokenId>, 256> ids;
+  for (std::size_t byte = 0; byte < 256; ++byte)
+    ids[byte] = vocabulary.find(std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 15] + ">");
+  return ids;
+}
+
 const std::string* Vocabulary::text_of(TokenId id) const {
   if (id < 0 || id >= size()) return nullptr;
   const Token& token = tokens_[static_cast<std::size_t>(id)];

@@ -1,6 +1,7 @@
 // The table of a model's tokens: id <-> spelling.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -33,6 +34,9 @@ class Vocabulary {
   // has three. Encoding a text is mostly look-ups.
   std::vector<TokenId> slots_;
 };
+
+// The ids of <0x00> .. <0xFF>, the tokens that spell what a vocabulary lacks byte by byte.
+std::array<std::optional<TokenId>, 256> byte_tokens(const Vocabulary& vocabulary);
 
 // Ids must be below this for `entries` entries: holes are normal (padding to a round size), a table of
 // gigabytes for a file of a few bytes is not.

@@ -48,12 +48,26 @@ out_is '{"ids":[1,398,605]}
 {"text":"The"}
 {"text":"<s> The"}'
 
+# Every form of a tokenizer's files is found by itself.
+tokenizers=$repo/test/data/tokenizers
+for form in byte-level byte-fallback unigram-charsmap unigram-llama unigram-backend vocab-merges tiktoken; do
+  run 0 tokenize "$tokenizers/$form" --no-special "in the year"
+  run 0 tokenize "$tokenizers/$form" --decode "$(cat "$work/out")"
+  [[ $(cat "$work/out") =~ ^\ ?in\ the\ year$ ]] || complain "$form: comes back as '$(cat "$work/out")'"
+done
+
 fails 2 "outside the vocabulary" tokenize "$demo" --decode "4096"
 fails 2 "no token id" tokenize "$demo" --decode "one"
 fails 2 "do not go with" tokenize "$demo" "text" --jsonl
 fails 3 "" tokenize "$work/nothing" "text"
 mkdir "$work/empty"
 fails 3 "no tokenizer" tokenize "$work/empty" "text"
+echo '{"a": 0}' >"$work/empty/vocab.json"
+fails 3 "merges.txt" tokenize "$work/empty" "text"
+touch "$work/empty/merges.txt"
+fails 5 "known classes are GPT2Tokenizer" tokenize "$work/empty" "text"
+echo 'YQ== 0' >"$work/empty/tokenizer.model"
+fails 5 "tiktoken" tokenize "$work/empty" "text"
 echo '{"model": {"type": "WordPiece"}}' >"$work/empty/tokenizer.json"
 fails 5 "WordPiece" tokenize "$work/empty" "text"
 echo '{"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}' >"$work/empty/tokenizer.json"

@@ -54,7 +54,7 @@ TEST_CASE("merging by a heap is merging by the definition") {
       if (std::count(merges.begin(), merges.end(), merges.back()) > 1) merges.pop_back();
     }
     const auto table = vocabulary(tokens);
-    const Bpe bpe(table, merges, {});
+    const Bpe bpe(table, merge_rules(*table, merges, ""), {});
     std::string text;
     std::vector<std::string> letters;
     for (int i = 0; i < 40; ++i) {
@@ -85,8 +85,8 @@ TEST_CASE("prefix, suffix and ignore_merges") {
   BpeOptions options;
   options.continuing_subword_prefix = "##";
   options.end_of_word_suffix = "</w>";
-  const Bpe marked(vocabulary({"a", "##b", "##b</w>", "ab</w>", "a</w>", "ab"}),
-                   {{"a", "##b</w>"}, {"a", "##b"}}, options);
+  const auto table = vocabulary({"a", "##b", "##b</w>", "ab</w>", "a</w>", "ab"});
+  const Bpe marked(table, merge_rules(*table, {{"a", "##b</w>"}, {"a", "##b"}}, "##"), options);
   CHECK(ids_of(marked, "ab") == Ids{3});
   CHECK(ids_of(marked, "abb") == Ids{5, 2});
   CHECK(ids_of(marked, "a") == Ids{4});
@@ -104,13 +104,14 @@ TEST_CASE("a megabyte without a gap is merged in bounded time") {
     merges.emplace_back(tokens.back(), tokens.back());
     tokens.push_back(tokens.back() + tokens.back());
   }
-  const Bpe bpe(vocabulary(tokens), merges, {});
+  const auto table = vocabulary(tokens);
+  const Bpe bpe(table, merge_rules(*table, merges, ""), {});
   CHECK(ids_of(bpe, std::string(1 << 20, 'a')).size() == 256);
 }
 
 TEST_CASE("tables that contradict themselves are malformed") {
-  CHECK_THROWS_AS(Bpe(vocabulary({"a"}), {{"a", "b"}}, {}), Error);
-  CHECK_THROWS_AS(Bpe(vocabulary({"a", "b"}), {{"a", "b"}}, {}), Error);
+  CHECK_THROWS_AS(merge_rules(*vocabulary({"a"}), {{"a", "b"}}, ""), Error);
+  CHECK_THROWS_AS(merge_rules(*vocabulary({"a", "b"}), {{"a", "b"}}, ""), Error);
   BpeOptions options;
   options.unk_token = "?";
   CHECK_THROWS_AS(Bpe(vocabulary({"a"}), {}, options), Error);

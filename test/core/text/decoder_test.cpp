@@ -67,3 +67,12 @@ TEST_CASE("steps that need all of a token wait for it") {
   CHECK(run(steps, {".a", "b.", ".."}) == Texts{"", "", "", "X."});
   CHECK(run({DecodeJoin{" "}}, {"a", "b"}) == Texts{"a", " b", ""});
 }
+
+TEST_CASE("a word's end is a space unless the text ends with it") {
+  const std::vector<DecoderStep> steps{DecodeWordEnd{"</w>"}};
+  CHECK(run(steps, {"low", "er</w>", "new</w>"}) == Texts{"", "low", "er ", "new"});
+  CHECK(run(steps, {"new</w>"}, {"low</w>"}) == Texts{" ", "new"});
+  CHECK(run(steps, {"er</w>"}, {"low"}) == Texts{"", "er"});
+  const std::vector<DecoderStep> fused{DecodeFuse{}, DecodeWordEnd{"</w>"}};
+  CHECK(run(fused, {"low</w>", "er</w>"}) == Texts{"", "", "lower"});
+}

@@ -13,7 +13,7 @@ namespace {
 using Texts = std::vector<std::string>;
 
 Texts cut(const std::vector<PreTokenizerStep>& steps, const std::string& text, bool at_start = true) {
-  Pieces pieces = whole(text, at_start);
+  Pieces pieces = whole(text, at_start ? 1 : 0);
   pre_tokenize(steps, pieces);
   Texts result;
   for (const Span& span : pieces.spans)
@@ -74,19 +74,39 @@ TEST_CASE("characters are classed as the reference does") {
 
 TEST_CASE("normalizers") {
   const auto by = [](NormalizerStep step, const std::string& text) {
-    return normalize({std::move(step)}, text);
+    return normalize({std::move(step)}, text).text;
   };
   CHECK(by(NormalizeForm{NormalForm::kNfc}, "e\u0301") == "\u00E9");
   CHECK(by(NormalizeForm{NormalForm::kNfd}, "\u00E9") == "e\u0301");
   CHECK(by(NormalizeForm{NormalForm::kNfkc}, "\uFB01\u00B2") == "fi2");
   CHECK(by(NormalizeForm{NormalForm::kNfkd}, "\u212B") == "A\u030A");
+  // Unicode 14 gave U+1AC7 a combining class, 12 gave U+32FF a decomposition: the reference knows neither.
+  CHECK(by(NormalizeForm{NormalForm::kNfc}, "e\u05BA\u1AC7e\u0301") == "e\u05BA\u1AC7\u00E9");
+  CHECK(by(NormalizeForm{NormalForm::kNfkc}, "\u32FF\uFB01") == "\u32FFfi");
   CHECK(by(NormalizeLowercase{}, "\u0130A\u03A3") == "i\u0307a\u03C3");
+  CHECK(by(NormalizeLowercase{}, "\uA7DC\U00010D50") == "\u019B\U00010D70");  // since Unicode 16
   CHECK(by(NormalizeStripAccents{}, "e\u0301a") == "ea");
   CHECK(by(NormalizeStrip{true, false}, " \u3000a ") == "a ");
   CHECK(by(NormalizeStrip{false, true}, " a \n") == " a");
   CHECK(by(NormalizeStrip{true, true}, " \n").empty());
+  CHECK(by(NormalizeNmt{}, "a\x07\u200Bb\n") == "a b ");
+  CHECK(by(NormalizeByteLevel{}, "\u00E9 ") == "\u00C3\u00A9\u0120");
   CHECK(by(NormalizePrepend{"_"}, "").empty());
   CHECK(by(NormalizePrepend{"_"}, "a") == "_a");
   CHECK(by(NormalizeReplace{std::string("aa"), "b"}, "aaa") == "ba");
   CHECK(by(NormalizeReplace{Regex::from_oniguruma("\\d+"), "$1"}, "a12b") == "a$1b");
+}
+
+TEST_CASE("what came from the first character is known behind the normalizers") {
+  const auto first = [](const std::vector<NormalizerStep>& steps, const std::string& text) {
+    return normalize(steps, text).first_bytes;
+  };
+  CHECK(first({}, "ab") == 1);
+  CHECK(first({NormalizeByteLevel{}}, "\u00E9b") == 4);
+  CHECK(first({NormalizeStrip{true, false}}, " a") == 0);
+  CHECK(first({NormalizeStripAccents{}}, "\u0301a") == 0);
+  CHECK(first({NormalizePrepend{"__"}}, "ab") == 3);
+  CHECK(first({NormalizeReplace{std::string("a"), "xyz"}}, "ab") == 3);
+  CHECK(first({NormalizeReplace{std::string("ab"), "xyz"}}, "ab") == 0);  // stands for the second one
+  CHECK(first({NormalizeForm{NormalForm::kNfc}}, "e\u0301b") == 2);
 }

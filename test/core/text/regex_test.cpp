@@ -52,6 +52,8 @@ TEST_CASE("classes are those of Unicode, not of PCRE2") {
   CHECK(matches(R"(\s)", "\u180E\u00A0\u0085") == Texts{"\u00A0", "\u0085"});
   CHECK(matches(R"([^\s])", "\u180E ") == Texts{"\u180E"});
   CHECK(matches(R"(\w+)", "e\u0301\u203Fx\u00B2") == Texts{"e\u0301\u203Fx\u00B2"});
+  CHECK(matches(R"([\w]+)", "a\u00BDb\u00B2") ==
+        Texts{"a", "b"});  // in brackets the signs of Latin-1 are no words
   CHECK(matches(R"(\p{Han}+)", "\u6F22\u323C") == Texts{"\u6F22"});
   CHECK(matches(R"(\p{^L}+)", "ab1") == Texts{"1"});
   CHECK(matches(R"([[:alpha:]]+)", "a\u24D0") == Texts{"a\u24D0"});
