@@ -1,73 +1,37 @@
 #include "formats/architectures.h"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/model/plan.h"
 #include "formats/architecture_row.h"
+#include "formats/families/families.h"
 
 namespace qtool {
 namespace {
 
-// --- Llama: Llama 1 to 3.x, TinyLlama, CodeLlama, SmolLM2, Yi, DeepSeek-LLM, ...
+// Multimodal models whose language model, given text alone, is one of ours as it stands. `language` is what a
+// 'text_config' without a model_type means.
+struct Wrapper {
+  std::string_view model_type, language;
+};
+constexpr Wrapper kWrappers[] = {{"aya_vision", "cohere2"},    {"gemma3", "gemma3_text"},
+                                 {"idefics3", "llama"},        {"internvl", "qwen2"},
+                                 {"llava", "llama"},           {"llava_next", "llama"},
+                                 {"llava_onevision", "qwen2"}, {"mistral3", "mistral"},
+                                 {"smolvlm", "llama"},         {"vipllava", "llama"}};
 
-constexpr std::array<std::string_view, 2> kLlamaClasses{"LlamaForCausalLM", "LLaMAForCausalLM"};
-constexpr std::array<ModuleName, 12> kLlamaModules{{
-    {Role::kEmbedding, "model.embed_tokens"},
-    {Role::kInputNorm, "model.layers.{}.input_layernorm"},
-    {Role::kQuery, "model.layers.{}.self_attn.q_proj"},
-    {Role::kKey, "model.layers.{}.self_attn.k_proj"},
-    {Role::kValue, "model.layers.{}.self_attn.v_proj"},
-    {Role::kAttentionOutput, "model.layers.{}.self_attn.o_proj"},
-    {Role::kMlpNorm, "model.layers.{}.post_attention_layernorm"},
-    {Role::kGate, "model.layers.{}.mlp.gate_proj"},
-    {Role::kUp, "model.layers.{}.mlp.up_proj"},
-    {Role::kDown, "model.layers.{}.mlp.down_proj"},
-    {Role::kFinalNorm, "model.norm"},
-    {Role::kHead, "lm_head"},
-}};
-constexpr std::array<std::string_view, 2> kLlamaIgnored{"model.layers.{}.self_attn.rotary_emb.inv_freq",
-                                                        "model.rotary_emb.inv_freq"};
-
-constexpr std::array<Architecture, 1> kArchitectures{{
-    {.model_type = "llama",
-     .class_names = kLlamaClasses,
-     .modules = kLlamaModules,
-     .ignored = kLlamaIgnored,
-     .qkv_bias_key = "attention_bias",
-     .attention_output_bias_key = "attention_bias",
-     .mlp_bias_key = "mlp_bias",
-     .partial_rotary = false,
-     .tied_head = false,
-     .norm_eps = 1e-6,
-     .rope_theta = 10000.0,
-     .max_positions = 2048,
-     .bos_id = 1,
-     .eos_id = 2},
-}};
-
-// If `text` is `pattern`, which may hold one "{}": the number in its place, or -1 without one.
-std::optional<int> match(std::string_view pattern, std::string_view text) {
-  const auto hole = pattern.find("{}");
-  if (hole == std::string_view::npos) return pattern == text ? std::optional(-1) : std::nullopt;
-  const std::string_view head = pattern.substr(0, hole);
-  const std::string_view tail = pattern.substr(hole + 2);
-  if (text.size() <= head.size() + tail.size() || text.substr(0, head.size()) != head ||
-      text.substr(text.size() - tail.size()) != tail)
-    return std::nullopt;
-  const std::string_view digits = text.substr(head.size(), text.size() - head.size() - tail.size());
-  int number = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-  // "01" and "+1" name no layer that anything else would find
-  if (error != std::errc() || end != digits.data() + digits.size() || std::to_string(number) != digits ||
-      number < 0)
-    return std::nullopt;
-  return number;
+const Wrapper* wrapper_of(const Json& config) {
+  if (!config.is_object() || !config.contains("text_config") || !config["text_config"].is_object())
+    return nullptr;
+  const std::string model_type = optional_string(config, "model_type", "", "config.json");
+  for (const Wrapper& wrapper : kWrappers)
+    if (wrapper.model_type == model_type) return &wrapper;
+  return nullptr;
 }
 
-bool contains(std::span<const std::string_view> names, const std::string& name) {
+bool contains(const std::vector<std::string_view>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
@@ -77,70 +41,65 @@ std::string list_of_known() {
   return list;
 }
 
-std::vector<std::string> class_names_in(const Json& config) {
-  std::vector<std::string> names;
-  const auto found = config.find("architectures");
-  if (found == config.end() || found->is_null()) return names;
-  if (!found->is_array())
-    throw Error(ExitCode::kMalformed, "config.json: 'architectures' must be a list of names");
-  for (const Json& name : *found) {
-    if (!name.is_string())
-      throw Error(ExitCode::kMalformed, "config.json: 'architectures' must be a list of names");
-    names.push_back(name.get<std::string>());
-  }
-  return names;
+void fill_in(Json& config, const Json& whole, const char* key) {
+  const auto found = whole.find(key);
+  if (found != whole.end() && !found->is_null() && (!config.contains(key) || config[key].is_null()))
+    config[key] = *found;
 }
 
 }  // namespace
 
-const Architecture& architecture_of(const Json& config) {
-  if (!config.is_object()) throw Error(ExitCode::kMalformed, "config.json: must be an object");
-  const std::string model_type = optional_string(config, "model_type", "", "config.json");
-  const std::vector<std::string> classes = class_names_in(config);
+Json language_config(const Json& config) {
+  const Wrapper* const wrapper = wrapper_of(config);
+  if (!wrapper) return config;
+  Json language = config["text_config"];
+  if (!language.contains("model_type") || language["model_type"].is_null())
+    language["model_type"] = std::string(wrapper->language);
+  // The parts' own classes are not what the whole was saved as.
+  language.erase("architectures");
+  // Generation follows the whole.
+  for (const char* key : {"eos_token_id", "bos_token_id"})
+    if (config.contains(key) && !config[key].is_null()) language[key] = config[key];
+  for (const char* key : {"dtype", "torch_dtype", "tie_word_embeddings", "quantization_config"})
+    fill_in(language, config, key);
+  return language;
+}
+
+const Architecture& architecture_of(const Json& whole) {
+  if (!whole.is_object()) throw Error(ExitCode::kMalformed, "config.json: must be an object");
+  const Json config = language_config(whole);
+  const ConfigReader reader(config);
+  const std::string model_type = reader.text({"model_type"}, "");
+  const std::vector<std::string> classes = reader.texts({"architectures"});
   if (model_type.empty() && classes.empty())
-    throw Error(ExitCode::kMalformed,
-                "config.json: neither 'model_type' nor 'architectures' says what model this is");
+    reader.malformed("neither 'model_type' nor 'architectures' says what model this is");
   // As transformers: model_type decides; the class only says whether it is the language model of that type.
-  for (const Architecture& row : kArchitectures) {
-    const bool type_fits = model_type.empty() || model_type == row.model_type;
+  for (const Architecture* row : families()) {
+    const bool type_fits = model_type.empty() || model_type == row->model.model_type;
     const bool class_fits =
         classes.empty() || std::any_of(classes.begin(), classes.end(), [&](const std::string& name) {
-          return contains(row.class_names, name);
+          return contains(row->class_names, name);
         });
-    if (type_fits && class_fits) return row;
+    if (type_fits && class_fits) return *row;
   }
   throw Error(ExitCode::kUnsupported,
               "architecture '" + escaped(classes.empty() ? model_type : classes.front()) + "' (model_type '" +
                   escaped(model_type) + "') is not supported; qtool knows " + list_of_known());
 }
 
-std::optional<TensorRole> role_of(const Architecture& architecture, std::string_view name) {
-  for (const std::string_view pattern : architecture.ignored)
-    if (const auto layer = match(pattern, name)) return TensorRole{Role::kIgnored, *layer, Piece::kWeight};
-  for (const auto& [suffix, piece] : {std::pair(std::string_view(".weight"), Piece::kWeight),
-                                      std::pair(std::string_view(".bias"), Piece::kBias)}) {
-    if (name.size() <= suffix.size() || name.substr(name.size() - suffix.size()) != suffix) continue;
-    const std::string_view module = name.substr(0, name.size() - suffix.size());
-    for (const ModuleName& row : architecture.modules)
-      if (const auto layer = match(row.name, module)) return TensorRole{row.role, *layer, piece};
+std::int64_t transformers_buffer_bytes(const ModelSpec& spec) {
+  for (const Architecture* row : families()) {
+    if (row->model.model_type != spec.model_type) continue;
+    std::int64_t bytes = rotary_buffer_bytes(spec.rope.rotary_dim);
+    if (spec.local_rope) bytes += rotary_buffer_bytes(spec.local_rope->rotary_dim);
+    return row->more_buffers ? bytes + row->more_buffers(spec) : bytes;
   }
-  return std::nullopt;
-}
-
-std::string module_name(const Architecture& architecture, Role role, int layer) {
-  for (const ModuleName& row : architecture.modules) {
-    if (row.role != role) continue;
-    std::string name(row.name);
-    if (const auto hole = name.find("{}"); hole != std::string::npos)
-      name.replace(hole, 2, std::to_string(layer));
-    return name;
-  }
-  throw internal_error("an architecture without the role that was asked for");
+  throw internal_error("a model of a type without a row");
 }
 
 std::vector<std::string> known_architectures() {
   std::vector<std::string> names;
-  for (const Architecture& row : kArchitectures) names.emplace_back(row.class_names.front());
+  for (const Architecture* row : families()) names.emplace_back(row->class_names.front());
   return names;
 }
 

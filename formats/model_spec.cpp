@@ -1,64 +1,51 @@
 // config.json, generation_config.json and the tensors' shapes -> ModelSpec.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "core/model/role_shape.h"
 #include "formats/architecture_row.h"
 #include "formats/architectures.h"
-#include "formats/rope_config.h"
-#include "formats/stored_weight.h"
+#include "formats/shape_check.h"
+#include "formats/tensor_names.h"
 
 namespace qtool {
 namespace {
 
 constexpr const char* kWhat = "config.json";
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 31;  // of a tensor: products of two cannot overflow
-constexpr int kMaxLayers = 1 << 16;
+constexpr std::int64_t kMaxExperts = std::int64_t{1} << 20;  // of all layers together
 
 [[noreturn]] void malformed(const std::string& message) {
   throw Error(ExitCode::kMalformed, "config.json: " + message);
-}
-
-std::int64_t in_range(const char* key, std::int64_t value, std::int64_t max) {
-  if (value < 1 || value > max)
-    malformed(std::string("'") + key + "' must be between 1 and " + std::to_string(max) + ", is " +
-              std::to_string(value));
-  return value;
-}
-
-std::int64_t required_size(const Json& config, const char* key, std::int64_t max = kMaxExtent) {
-  return in_range(key, required_int(config, key, kWhat), max);
-}
-
-bool switched_on(const Json& config, std::string_view key) {
-  return !key.empty() && optional_bool(config, std::string(key).c_str(), false, kWhat);
 }
 
 struct ActivationName {
   std::string_view name;
   Activation activation;
 };
-constexpr std::array<ActivationName, 8> kActivations{{{"silu", Activation::kSilu},
-                                                      {"swish", Activation::kSilu},
-                                                      {"gelu", Activation::kGeluErf},
-                                                      {"gelu_python", Activation::kGeluErf},
-                                                      {"gelu_new", Activation::kGeluTanh},
-                                                      {"gelu_pytorch_tanh", Activation::kGeluTanh},
-                                                      {"gelu_fast", Activation::kGeluTanh},
-                                                      {"relu", Activation::kRelu}}};
+constexpr std::array<ActivationName, 11> kActivations{{{"silu", Activation::kSilu},
+                                                       {"swish", Activation::kSilu},
+                                                       {"gelu", Activation::kGeluErf},
+                                                       {"gelu_python", Activation::kGeluErf},
+                                                       {"gelu_new", Activation::kGeluTanh},
+                                                       {"gelu_pytorch_tanh", Activation::kGeluTanh},
+                                                       {"gelu_python_tanh", Activation::kGeluTanh},
+                                                       {"gelu_fast", Activation::kGeluTanh},
+                                                       {"relu", Activation::kRelu},
+                                                       {"relu2", Activation::kRelu2},
+                                                       {"quick_gelu", Activation::kQuickGelu}}};
 
-Activation activation_of(const Json& config) {
-  const std::string name = optional_string(config, "hidden_act", "silu", kWhat);
+Activation activation_of(const ConfigReader& config, ConfigKey key, Activation absent) {
+  if (key.name.empty() || !config.has(key)) return absent;
+  const std::string name = config.text(key, "");
   std::string known;
   for (const ActivationName& row : kActivations) {
     if (row.name == name) return row.activation;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
-  throw Error(ExitCode::kUnsupported, "config.json: activation 'hidden_act' '" + escaped(name) +
-                                          "' is not known; known are " + known);
+  config.unsupported(key, "this activation is not known; known are " + known);
 }
 
 DType model_dtype(const std::string& name) {
@@ -95,85 +82,6 @@ void read_special_ids(const Json& config, const std::string& what, ModelSpec& sp
   if (const auto ids = ids_in(config, "bos_token_id", what); ids && !ids->empty()) spec.bos_id = ids->front();
 }
 
-bool has_bias(const ModelSpec& spec, Role role) {
-  switch (role) {
-    case Role::kQuery:
-    case Role::kKey:
-    case Role::kValue:
-      return spec.qkv_bias;
-    case Role::kAttentionOutput:
-      return spec.attention_output_bias;
-    case Role::kGate:
-    case Role::kUp:
-    case Role::kDown:
-      return spec.mlp_bias;
-    default:
-      return false;
-  }
-}
-
-std::string text_of(const Shape& shape) {
-  std::string text;
-  for (const std::int64_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "[" + text + "]";
-}
-
-// Compares a checkpoint's tensors with what config.json promises.
-class ShapeCheck {
- public:
-  ShapeCheck(const Checkpoint& checkpoint, const Architecture& architecture, const ModelSpec& spec)
-      : checkpoint_(checkpoint), architecture_(architecture), spec_(spec) {}
-
-  void all() const {
-    for (const ModuleName& row : architecture_.modules) {
-      const bool in_layers = row.name.find("{}") != std::string_view::npos;
-      for (int layer = in_layers ? 0 : -1; layer < (in_layers ? spec_.layers : 0); ++layer)
-        module(row.role, layer);
-    }
-  }
-
- private:
-  void module(Role role, int layer) const {
-    const std::string name = module_name(architecture_, role, layer);
-    // Of a tied pair either name may be left out.
-    if (spec_.tied_head && (role == Role::kHead || role == Role::kEmbedding) &&
-        !checkpoint_.has(name + ".weight") &&
-        checkpoint_.has(module_name(architecture_, role == Role::kHead ? Role::kEmbedding : Role::kHead, -1) +
-                        ".weight"))
-      return;
-    const StoredWeight stored = stored_weight_of(checkpoint_, name);
-    expect(name + ".weight", stored.shape, role_shape(spec_, role));
-    if (stored.spec.method != QuantMethod::kNone && !is_linear(role))
-      throw Error(ExitCode::kUnsupported,
-                  "'" + name + "' is quantized, but qtool reads only quantized linear layers");
-    bias(role, name);
-  }
-
-  void bias(Role role, const std::string& name) const {
-    const std::string full = name + ".bias";
-    if (!has_bias(spec_, role)) {
-      if (checkpoint_.has(full))
-        throw Error(ExitCode::kMalformed,
-                    "'" + full + "' is there, but by config.json the layer has no bias");
-      return;
-    }
-    const TensorInfo& tensor = checkpoint_.at(full).info;
-    expect(full, tensor.shape, {role_shape(spec_, role)[0]});
-    if (!info(tensor.dtype).is_float)
-      throw Error(ExitCode::kMalformed, "'" + full + "' must be of floating-point numbers");
-  }
-
-  void expect(const std::string& name, const Shape& is, const Shape& should_be) const {
-    if (is == should_be) return;
-    throw Error(ExitCode::kMalformed, "tensor '" + name + "' has shape " + text_of(is) +
-                                          ", but by config.json it is " + text_of(should_be));
-  }
-
-  const Checkpoint& checkpoint_;
-  const Architecture& architecture_;
-  const ModelSpec& spec_;
-};
-
 bool same_bytes(const Checkpoint& checkpoint, const StoredTensor& a, const StoredTensor& b) {
   if (a.info.dtype != b.info.dtype || a.info.shape != b.info.shape) return false;
   constexpr std::int64_t kPiece = std::int64_t{1} << 20;
@@ -190,8 +98,8 @@ bool same_bytes(const Checkpoint& checkpoint, const StoredTensor& a, const Store
 // A pair that config.json ties but the file stores twice with different values is not tied: transformers 5's
 // rule.
 bool differs_from_embedding(const Checkpoint& checkpoint, const Architecture& architecture) {
-  const std::string embedding = module_name(architecture, Role::kEmbedding, -1) + ".weight";
-  const std::string head = module_name(architecture, Role::kHead, -1) + ".weight";
+  const std::string embedding = stored_module(checkpoint, architecture, Role::kEmbedding, -1) + ".weight";
+  const std::string head = stored_module(checkpoint, architecture, Role::kHead, -1) + ".weight";
   return checkpoint.has(embedding) && checkpoint.has(head) &&
          !same_bytes(checkpoint, checkpoint.at(embedding), checkpoint.at(head));
 }
@@ -199,7 +107,7 @@ bool differs_from_embedding(const Checkpoint& checkpoint, const Architecture& ar
 // The dtype of a model whose config.json does not say it: that of its embedding.
 DType stored_dtype(const Checkpoint& checkpoint, const Architecture& architecture) {
   for (const Role role : {Role::kEmbedding, Role::kHead}) {
-    const std::string name = module_name(architecture, role, -1) + ".weight";
+    const std::string name = stored_module(checkpoint, architecture, role, -1) + ".weight";
     if (checkpoint.has(name))
       return model_dtype(std::string(info(checkpoint.at(name).info.dtype).torch_name));
   }
@@ -207,49 +115,105 @@ DType stored_dtype(const Checkpoint& checkpoint, const Architecture& architectur
               checkpoint.folder());
 }
 
+// The numbers that every model has. Those without which a config.json is no use must be there, unless it is
+// part of a multimodal one, which leaves out what its class has by default.
+void read_sizes(const ConfigReader& config, const ConfigKeys& keys, bool complete, ModelSpec& spec) {
+  const auto size = [&](ConfigKey key, std::int64_t absent, std::int64_t max = kMaxExtent) {
+    return complete ? config.size(key, max) : config.size(key, absent, max);
+  };
+  spec.vocab_size = size({"vocab_size"}, spec.vocab_size);
+  spec.hidden_size = size(keys.hidden_size, spec.hidden_size);
+  spec.layers = static_cast<int>(size(keys.layers, spec.layers, kMaxLayers));
+  spec.heads = static_cast<int>(size(keys.heads, spec.heads, kMaxLayers));
+
+  const bool of_heads = spec.kv_heads == 0 || keys.kv_heads.name.empty() || config.null(keys.kv_heads);
+  spec.kv_heads = of_heads ? spec.heads : spec.kv_heads;
+  if (!keys.kv_heads.name.empty())
+    spec.kv_heads = static_cast<int>(config.size(keys.kv_heads, spec.kv_heads, kMaxLayers));
+  if (spec.heads % spec.kv_heads != 0)
+    malformed(config.shown(keys.kv_heads) + " (" + std::to_string(spec.kv_heads) + ") must divide " +
+              config.shown(keys.heads) + " (" + std::to_string(spec.heads) + ")");
+
+  if (!keys.head_dim.name.empty())
+    spec.head_dim = static_cast<int>(config.size(keys.head_dim, spec.head_dim, kMaxExtent / spec.heads));
+  if (spec.head_dim == 0) {
+    if (spec.hidden_size % spec.heads != 0)
+      malformed(config.shown(keys.hidden_size) + " (" + std::to_string(spec.hidden_size) +
+                ") must be a multiple of " + config.shown(keys.heads) + " (" + std::to_string(spec.heads) +
+                ")" + (keys.head_dim.name.empty() ? "" : ", or 'head_dim' be given"));
+    spec.head_dim = static_cast<int>(spec.hidden_size / spec.heads);
+  }
+
+  if (spec.intermediate_size == 0) {
+    spec.intermediate_size = 4 * spec.hidden_size;
+    if (!keys.intermediate_size.name.empty())
+      spec.intermediate_size = config.size(keys.intermediate_size, spec.intermediate_size, kMaxExtent);
+  } else {
+    spec.intermediate_size = size(keys.intermediate_size, spec.intermediate_size);
+  }
+  spec.max_positions = config.size(keys.max_positions, spec.max_positions, kMaxExtent);
+}
+
+void read_switches(const ConfigReader& config, const ConfigKeys& keys, ModelSpec& spec) {
+  const auto flag = [&](ConfigKey key, bool& value) {
+    if (!key.name.empty()) value = config.flag(key, value);
+  };
+  flag(keys.qkv_bias, spec.qkv_bias);
+  flag(keys.attention_output_bias, spec.attention_output_bias);
+  flag(keys.mlp_bias, spec.mlp_bias);
+  flag({"tie_word_embeddings"}, spec.tied_head);
+}
+
+// What holds between numbers, whatever family they come from.
+void check(const ModelSpec& spec) {
+  if (spec.heads % spec.kv_heads != 0)
+    malformed("the heads of keys and values (" + std::to_string(spec.kv_heads) +
+              ") must divide the heads of queries (" + std::to_string(spec.heads) + ")");
+  if (std::max(spec.intermediate_size, spec.hidden_size) > kMaxExtent)
+    malformed("the MLP would be " + std::to_string(spec.intermediate_size) + " wide; the limit is " +
+              std::to_string(kMaxExtent));
+  if (spec.tied_head && spec.head_bias)
+    throw Error(ExitCode::kUnsupported, "config.json: 'tie_word_embeddings' is true: the output head of " +
+                                            spec.model_type +
+                                            " has a bias, and qtool ties heads without one only");
+  const bool any_experts = std::any_of(spec.by_layer.begin(), spec.by_layer.end(),
+                                       [](const LayerSpec& layer) { return layer.experts; });
+  if (!any_experts) return;
+  if (spec.experts.chosen > spec.experts.experts)
+    malformed("'num_experts_per_tok' (" + std::to_string(spec.experts.chosen) +
+              ") is more than there are experts (" + std::to_string(spec.experts.experts) + ")");
+  if (std::int64_t{spec.experts.experts} * spec.layers > kMaxExperts)
+    malformed("there are more than " + std::to_string(kMaxExperts) + " experts in all layers");
+}
+
 }  // namespace
 
-ModelSpec model_spec_of(const Json& config) {
-  const Architecture& architecture = architecture_of(config);
-  ModelSpec spec;
+ModelSpec model_spec_of(const Json& whole) {
+  const Architecture& architecture = architecture_of(whole);
+  const Json language = language_config(whole);
+  const ConfigReader config(language);
+  ModelSpec spec = architecture.model;
   spec.architecture = architecture.class_names.front();
-  spec.model_type = architecture.model_type;
-  spec.vocab_size = required_size(config, "vocab_size");
-  spec.hidden_size = required_size(config, "hidden_size");
-  spec.intermediate_size = required_size(config, "intermediate_size");
-  spec.layers = static_cast<int>(required_size(config, "num_hidden_layers", kMaxLayers));
-  spec.heads = static_cast<int>(required_size(config, "num_attention_heads", kMaxLayers));
-  spec.kv_heads = static_cast<int>(in_range(
-      "num_key_value_heads", optional_int(config, "num_key_value_heads", spec.heads, kWhat), kMaxLayers));
-  if (spec.heads % spec.kv_heads != 0)
-    malformed("'num_key_value_heads' (" + std::to_string(spec.kv_heads) +
-              ") must divide 'num_attention_heads' (" + std::to_string(spec.heads) + ")");
-  const bool head_dim_given = config.contains("head_dim") && !config["head_dim"].is_null();
-  if (!head_dim_given && spec.hidden_size % spec.heads != 0)
-    malformed("'hidden_size' (" + std::to_string(spec.hidden_size) +
-              ") must be a multiple of 'num_attention_heads' (" + std::to_string(spec.heads) +
-              "), or 'head_dim' be given");
-  spec.head_dim = static_cast<int>(
-      in_range("head_dim", optional_int(config, "head_dim", spec.hidden_size / spec.heads, kWhat),
-               kMaxExtent / spec.heads));
-  spec.max_positions = in_range(
-      "max_position_embeddings",
-      optional_int(config, "max_position_embeddings", architecture.max_positions, kWhat), kMaxExtent);
-  spec.norm_eps = optional_number(config, "rms_norm_eps", architecture.norm_eps, kWhat);
-  if (!(spec.norm_eps >= 0.0 && spec.norm_eps < 1.0)) malformed("'rms_norm_eps' must be between 0 and 1");
-  spec.activation = activation_of(config);
-  spec.qkv_bias = switched_on(config, architecture.qkv_bias_key);
-  spec.attention_output_bias = switched_on(config, architecture.attention_output_bias_key);
-  spec.mlp_bias = switched_on(config, architecture.mlp_bias_key);
-  spec.tied_head = optional_bool(config, "tie_word_embeddings", architecture.tied_head, kWhat);
-  spec.rope = rope_spec_of(config, spec.head_dim, spec.max_positions, architecture.rope_theta);
-  if (spec.rope.rotary_dim != spec.head_dim && !architecture.partial_rotary)
-    throw Error(ExitCode::kUnsupported,
-                "config.json: 'partial_rotary_factor' has no meaning in " + spec.architecture);
-  spec.dtype = dtype_in(config).value_or(DType::kF32);  // torch's own default
-  if (architecture.eos_id) spec.eos_ids = {*architecture.eos_id};
-  spec.bos_id = architecture.bos_id;
-  read_special_ids(config, kWhat, spec);
+  const bool complete = language == whole;
+  read_sizes(config, architecture.keys, complete, spec);
+  read_switches(config, architecture.keys, spec);
+  spec.activation = activation_of(config, architecture.keys.activation, spec.activation);
+  if (!architecture.keys.norm_eps.name.empty()) {
+    spec.norm_eps = config.number(architecture.keys.norm_eps, spec.norm_eps);
+    if (!(spec.norm_eps >= 0.0 && spec.norm_eps < 1.0))
+      malformed(config.shown(architecture.keys.norm_eps) + " must be between 0 and 1");
+  }
+  if (architecture.rotation == Rotation::kConfigured)
+    spec.rope = rope_spec_of(config, architecture.rope, spec);
+  else if (architecture.rotation == Rotation::kNone)
+    spec.by_layer.assign(static_cast<std::size_t>(spec.layers), LayerSpec{.rope = LayerRope::kNone});
+  spec.dtype = dtype_in(language).value_or(DType::kF32);  // torch's own default
+  read_special_ids(language, kWhat, spec);
+  if (architecture.configure) architecture.configure(config, spec);
+  check(spec);
+  if (std::all_of(spec.by_layer.begin(), spec.by_layer.end(),
+                  [](const LayerSpec& layer) { return layer == LayerSpec{}; }))
+    spec.by_layer.clear();  // one form of the same
   return spec;
 }
 
@@ -257,9 +221,9 @@ ModelSpec model_spec_of(const Checkpoint& checkpoint) {
   try {
     const Architecture& architecture = architecture_of(checkpoint.config());
     ModelSpec spec = model_spec_of(checkpoint.config());
-    if (!dtype_in(checkpoint.config())) spec.dtype = stored_dtype(checkpoint, architecture);
+    if (!dtype_in(language_config(checkpoint.config()))) spec.dtype = stored_dtype(checkpoint, architecture);
     if (spec.tied_head && differs_from_embedding(checkpoint, architecture)) spec.tied_head = false;
-    ShapeCheck(checkpoint, architecture, spec).all();
+    check_shapes(checkpoint, architecture, spec);
     const std::string generation = checkpoint.folder() + "/generation_config.json";
     if (exists(generation)) read_special_ids(read_json_file(generation), generation, spec);
     return spec;

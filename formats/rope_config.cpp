@@ -29,12 +29,13 @@ constexpr std::array<RopeName, 7> kRopeNames{{{"default", RopeType::kDefault},
   throw Error(ExitCode::kMalformed, std::string(kWhat) + ": " + message);
 }
 
-RopeType type_of(const Json& parameters) {
+RopeType type_of(const Json& parameters, bool only_longrope) {
   const char* key = parameters.contains("rope_type") ? "rope_type" : "type";
   const std::string name = optional_string(parameters, key, "default", kWhat);
   std::string known;
   for (const RopeName& row : kRopeNames) {
-    if (row.name == name) return row.type;
+    if (row.name == name)
+      return only_longrope && row.type == RopeType::kYarn ? RopeType::kLongRope : row.type;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
   throw Error(ExitCode::kUnsupported,
@@ -80,39 +81,42 @@ const Json& parameters_of(const Json& config) {
 }
 
 // The context the model was trained with. Phi-3 has it outside the parameters, and then it comes first.
-std::int64_t original_positions(const Json& config, const Json& parameters, std::int64_t max_positions) {
-  const Json& holder = config.contains("original_max_position_embeddings") ? config : parameters;
-  const std::int64_t value = optional_int(holder, "original_max_position_embeddings", max_positions, kWhat);
+std::int64_t original_positions(const ConfigReader& config, const Json& parameters,
+                                std::int64_t class_default, std::int64_t max_positions) {
+  constexpr const char* kKey = "original_max_position_embeddings";
+  const Json& holder = config.has({kKey}) ? config.json() : parameters;
+  const std::int64_t absent = class_default ? class_default : max_positions;
+  const std::int64_t value =
+      class_default && !config.has({kKey}) ? absent : optional_int(holder, kKey, absent, kWhat);
   if (value < 1)
     malformed("'original_max_position_embeddings' must be positive, is " + std::to_string(value));
   return value;
 }
 
-}  // namespace
-
-RopeSpec rope_spec_of(const Json& config, int head_dim, std::int64_t max_positions, double default_theta) {
-  const Json& parameters = parameters_of(config);
+void refuse_objects_in(const Json& parameters) {
   for (const auto& [key, value] : parameters.items())
     if (value.is_object())
       throw Error(ExitCode::kUnsupported, std::string(kWhat) + ": parameters of their own for '" +
                                               escaped(key) + "' layers are not supported");
+}
 
-  RopeSpec rope;
-  rope.type = type_of(parameters);
-  rope.theta = positive(parameters, "rope_theta", positive(config, "rope_theta", default_theta));
-  const double part =
-      positive(parameters, "partial_rotary_factor", positive(config, "partial_rotary_factor", 1.0));
-  if (part > 1.0) malformed("'partial_rotary_factor' must not be above 1, is " + std::to_string(part));
-  rope.rotary_dim = static_cast<int>(head_dim * part);
-  if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0)
+int rotary_dim_of(double fraction, const RopeKeys& keys, int head_dim) {
+  if (fraction > 1.0)
+    malformed("'" + std::string(keys.fraction.name) + "' must not be above 1, is " +
+              std::to_string(fraction));
+  const auto rotary_dim = static_cast<int>(head_dim * fraction);
+  if (rotary_dim != head_dim && !keys.partial)
+    throw Error(ExitCode::kUnsupported, "config.json: '" + std::string(keys.fraction.name) + "' is " +
+                                            std::to_string(fraction) +
+                                            ", but models of this type rotate whole heads");
+  if (rotary_dim < 2 || rotary_dim % 2 != 0)
     malformed("the rotating part of a head must have an even number of dimensions, has " +
-              std::to_string(rope.rotary_dim));
+              std::to_string(rotary_dim));
+  return rotary_dim;
+}
 
-  // Linear and dynamic scaling are against max_position_embeddings, whatever else the file says.
-  const bool trained_shorter =
-      rope.type == RopeType::kLlama3 || rope.type == RopeType::kYarn || rope.type == RopeType::kLongRope;
-  rope.original_max_positions =
-      trained_shorter ? original_positions(config, parameters, max_positions) : max_positions;
+// The fields of rope.type, by `parameters`.
+void read_scaling(const Json& parameters, std::int64_t max_positions, RopeSpec& rope) {
   const double ratio_of_lengths =
       static_cast<double>(max_positions) / static_cast<double>(rope.original_max_positions);
   switch (rope.type) {
@@ -139,13 +143,77 @@ RopeSpec rope_spec_of(const Json& config, int head_dim, std::int64_t max_positio
       rope.attention_factor = optional_positive(parameters, "attention_factor");
       break;
     case RopeType::kLongRope:
+      for (const char* key : {"short_mscale", "long_mscale"})
+        if (parameters.contains(key) && !parameters[key].is_null())
+          throw Error(ExitCode::kUnsupported, std::string(kWhat) + ": '" + key +
+                                                  "' is another scaling of longrope than the one known");
       rope.factor = positive(parameters, "factor", ratio_of_lengths);
       rope.attention_factor = optional_positive(parameters, "attention_factor");
       rope.short_factor = factors(parameters, "short_factor", rope.rotary_dim);
       rope.long_factor = factors(parameters, "long_factor", rope.rotary_dim);
       break;
   }
+}
+
+RopeSpec read_rope(const ConfigReader& config, const Json& parameters, const RopeKeys& keys, double theta,
+                   const ModelSpec& spec) {
+  refuse_objects_in(parameters);
+  RopeSpec rope;
+  rope.type = type_of(parameters, keys.only_longrope);
+  rope.theta = positive(parameters, "rope_theta", theta);
+  rope.rotary_dim = rotary_dim_of(
+      positive(parameters, "partial_rotary_factor", config.positive(keys.fraction, keys.default_fraction)),
+      keys, spec.head_dim);
+  // Linear and dynamic scaling are against max_position_embeddings, whatever else the file says.
+  const bool trained_shorter =
+      rope.type == RopeType::kLlama3 || rope.type == RopeType::kYarn || rope.type == RopeType::kLongRope;
+  rope.original_max_positions =
+      trained_shorter ? original_positions(config, parameters, keys.original_positions, spec.max_positions)
+                      : spec.max_positions;
+  read_scaling(parameters, spec.max_positions, rope);
   return rope;
+}
+
+constexpr const char* kFull = "full_attention";
+constexpr const char* kSliding = "sliding_attention";
+
+const Json& nested(const Json& parameters, const char* layer_type) {
+  static const Json kNone = Json::object();
+  const auto found = parameters.find(layer_type);
+  if (found == parameters.end() || found->is_null()) return kNone;
+  if (!found->is_object()) malformed(std::string("'") + layer_type + "' must be an object");
+  return *found;
+}
+
+}  // namespace
+
+RopeSpec rope_spec_of(const ConfigReader& config, const RopeKeys& keys, const ModelSpec& spec) {
+  return read_rope(config, parameters_of(config.json()), keys, config.positive(keys.theta, spec.rope.theta),
+                   spec);
+}
+
+void read_ropes_by_layer_type(const ConfigReader& config, ConfigKey local_theta, double local_theta_default,
+                              ModelSpec& spec) {
+  const RopeKeys keys;
+  static const Json kNone = Json::object();
+  const auto given = config.json().find("rope_parameters");
+  const Json& parameters = given == config.json().end() || given->is_null() ? kNone : *given;
+  if (!parameters.is_object()) malformed("must be an object");
+  for (const auto& [key, value] : parameters.items())
+    if (key != kFull && key != kSliding)
+      throw Error(ExitCode::kUnsupported, std::string(kWhat) + ": '" + escaped(key) +
+                                              "' stands beside the parameters of full_attention and "
+                                              "sliding_attention layers, where transformers ignores it");
+  Json full = nested(parameters, kFull);
+  const auto scaling = config.json().find("rope_scaling");
+  if (scaling != config.json().end() && !scaling->is_null()) {
+    if (!scaling->is_object()) malformed("'rope_scaling' must be an object");
+    full.update(*scaling);
+  }
+  const double theta = config.positive(keys.theta, spec.rope.theta);
+  spec.local_rope = read_rope(config, nested(parameters, kSliding), keys,
+                              config.positive(local_theta, local_theta_default), spec);
+  spec.rope = read_rope(config, full, keys, theta, spec);
 }
 
 }  // namespace qtool

@@ -1,5 +1,6 @@
 #include "formats/weights_io.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "formats/architectures.h"
 #include "formats/quant_config.h"
 #include "formats/stored_weight.h"
+#include "formats/tensor_names.h"
 
 namespace qtool {
 namespace {
@@ -94,21 +96,36 @@ TensorRole known_role(const Checkpoint& checkpoint, const Architecture& architec
                     std::to_string(role->layer) + ", but by config.json there are " +
                     std::to_string(spec.layers) + " (from 0)",
                 checkpoint.folder());
+  if (role->part >= spec.experts.experts && role->role >= Role::kExpertGate &&
+      role->role <= Role::kExpertDown)
+    throw Error(ExitCode::kMalformed,
+                escaped(checkpoint.folder()) + ": tensor '" + escaped(name) + "' belongs to expert " +
+                    std::to_string(role->part) + ", but by config.json there are " +
+                    std::to_string(spec.experts.experts) + " (from 0)",
+                checkpoint.folder());
   return *role;
 }
 
 SourceTensor source_of(const Checkpoint& checkpoint, const Architecture& architecture, const ModelSpec& spec,
                        const std::string& name, const TensorInfo& info) {
   SourceTensor source{name, info.dtype, info.shape, known_role(checkpoint, architecture, spec, name)};
-  if (source.role.role == Role::kIgnored || source.role.piece == Piece::kBias) return source;
-  const std::string module = name.substr(0, name.size() - suffix_of(Piece::kWeight).size());
+  if (source.role.role == Role::kIgnored) return source;
+  const std::string module = name.substr(0, name.size() - suffix_of(source.role.piece).size());
+  if (const auto canonical = canonical_module(architecture, module); canonical != module)
+    source.module = *canonical;
+  if (source.role.piece == Piece::kBias) return source;
   const StoredWeight stored = stored_weight_of(checkpoint, module);
+  source.kind = kind_of(architecture, source.role.role);
+  source.stored_quantized = stored.spec.method != QuantMethod::kNone;
   source.shape = stored.shape;
+  if (is_linear(source.role.role) && source.kind == ModuleKind::kConv1D && !source.stored_quantized &&
+      source.shape.size() == 2)
+    std::swap(source.shape[0], source.shape[1]);  // stored [in, out]
   source.dtype = stored.spec.method == QuantMethod::kInt8 ? spec.dtype : stored.dtype;
-  const std::string embedding = module_name(architecture, Role::kEmbedding, -1);
-  if (source.role.role == Role::kHead && spec.tied_head && !checkpoint.has(embedding + ".weight")) {
+  if (source.role.role == Role::kHead && spec.tied_head &&
+      !checkpoint.has(stored_module(checkpoint, architecture, Role::kEmbedding, -1) + ".weight")) {
     source.role.role = Role::kEmbedding;
-    source.module = embedding;
+    source.module = module_name(architecture, Role::kEmbedding, -1);
   }
   return source;
 }
@@ -126,10 +143,13 @@ class CheckpointSource : public WeightSource {
       for (const PlanEntry& entry : plan->entries) entries_[key(entry.source.role)] = &entry;
   }
 
-  Weight linear(Role role, int layer) override {
-    Weight weight = read_weight(checkpoint_, module_name(architecture_, role, layer), threshold_);
+  Weight linear(Role role, int layer, int part) override {
+    Weight weight = read_weight(checkpoint_, stored(role, layer, part), threshold_);
+    if (auto* dense = std::get_if<DenseWeight>(&weight);
+        dense && kind_of(architecture_, role) == ModuleKind::kConv1D)
+      dense->values = transposed(dense->values.view());  // stored [in, out]
     if (!plan_) return weight;
-    const PlanEntry& entry = entry_of({role, layer, Piece::kWeight});
+    const PlanEntry& entry = entry_of({role, layer, Piece::kWeight, part});
     const auto* dense = std::get_if<DenseWeight>(&weight);
     if (dense && !entry.quantized && dense->values.dtype() == plan_->rest_dtype) return weight;
     Tensor values = dequantize(weight, plan_->rest_dtype);
@@ -137,22 +157,55 @@ class CheckpointSource : public WeightSource {
     return quantize(*quantizer_, values.view(), plan_->quant);
   }
 
-  std::optional<Tensor> bias(Role role, int layer) override {
-    const std::string name = module_name(architecture_, role, layer) + ".bias";
+  std::optional<Tensor> bias(Role role, int layer, int part) override {
+    const std::string name = stored(role, layer, part) + ".bias";
     if (!checkpoint_.has(name)) return std::nullopt;
     return rest(checkpoint_.read(name));
   }
 
   Tensor dense(Role role, int layer) override {
-    std::string name = module_name(architecture_, role, layer) + ".weight";
+    if (stored_by_head(architecture_, role)) return rest(all_heads(role, layer));
+    std::string name = stored(role, layer) + ".weight";
     if (role == Role::kEmbedding && !checkpoint_.has(name))  // the tied matrix, stored as the head
-      name = module_name(architecture_, Role::kHead, -1) + ".weight";
-    return rest(checkpoint_.read(name));
+      name = stored(Role::kHead, -1) + ".weight";
+    Tensor values = rest(checkpoint_.read(name));
+    // Norms of single heads: [heads, head_dim] is one list of numbers here.
+    if (role == Role::kQueryNorm || role == Role::kKeyNorm) return flattened(std::move(values));
+    return values;
   }
 
  private:
-  static std::tuple<Role, int, Piece> key(const TensorRole& role) {
-    return {role.role, role.layer, role.piece};
+  static std::tuple<Role, int, Piece, int> key(const TensorRole& role) {
+    return {role.role, role.layer, role.piece, role.part};
+  }
+
+  std::string stored(Role role, int layer, int part = -1) const {
+    return stored_module(checkpoint_, architecture_, role, layer, part);
+  }
+
+  // The weights [head_dim] of all heads behind each other, [heads * head_dim].
+  Tensor all_heads(Role role, int layer) const {
+    std::vector<Tensor> heads;
+    std::int64_t bytes = 0;
+    for (int head = 0; checkpoint_.has(stored(role, layer, head) + ".weight"); ++head) {
+      heads.push_back(checkpoint_.read(stored(role, layer, head) + ".weight"));
+      bytes += heads.back().bytes();
+      if (heads.back().dtype() != heads.front().dtype())
+        throw Error(ExitCode::kMalformed, "'" + stored(role, layer, head) +
+                                              ".weight' differs in dtype from that of the first head");
+    }
+    if (heads.empty()) throw internal_error("norms of single heads that were not checked to be there");
+    Tensor all(heads.front().dtype(), Shape{bytes / size_of(heads.front().dtype())});
+    std::byte* to = all.data();
+    for (const Tensor& head : heads) to = std::copy_n(head.data(), head.bytes(), to);
+    return all;
+  }
+
+  static Tensor flattened(Tensor values) {
+    if (values.shape().size() == 1) return values;
+    Tensor flat(values.dtype(), Shape{values.count()});
+    std::copy_n(values.data(), values.bytes(), flat.data());
+    return flat;
   }
 
   const PlanEntry& entry_of(const TensorRole& role) const {
@@ -171,7 +224,7 @@ class CheckpointSource : public WeightSource {
   const Quantizer* quantizer_;
   const Architecture& architecture_;
   float threshold_ = 6.0f;
-  std::map<std::tuple<Role, int, Piece>, const PlanEntry*> entries_;
+  std::map<std::tuple<Role, int, Piece, int>, const PlanEntry*> entries_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/model/role_shape.h"
 #include "test/support/make_checkpoint.h"
 #include "test/support/paths.h"
 
@@ -98,16 +99,17 @@ TEST_CASE("switches and spellings") {
 }
 
 TEST_CASE("which row a config.json means") {
-  CHECK(known_architectures() == std::vector<std::string>{"LlamaForCausalLM"});
+  CHECK(known_architectures().front() == "LlamaForCausalLM");
   CHECK(outcome(R"({"architectures": null})") == ExitCode::kOk);
   CHECK(outcome(R"({"model_type": null})") == ExitCode::kOk);
   CHECK(outcome(R"({"architectures": ["LLaMAForCausalLM"]})") == ExitCode::kOk);
   std::string message;
-  CHECK(outcome(R"({"architectures": ["MistralForCausalLM"], "model_type": "mistral"})", &message) ==
+  CHECK(outcome(R"({"architectures": ["Llama4ForCausalLM"], "model_type": "llama4_text"})", &message) ==
         ExitCode::kUnsupported);
-  CHECK(message.find("MistralForCausalLM") != std::string::npos);
-  CHECK(message.find("knows LlamaForCausalLM") != std::string::npos);
-  CHECK(outcome(R"({"model_type": "mistral"})") == ExitCode::kUnsupported);
+  CHECK(message.find("Llama4ForCausalLM") != std::string::npos);
+  CHECK(message.find("knows LlamaForCausalLM, MistralForCausalLM, ") != std::string::npos);
+  CHECK(outcome(R"({"model_type": "mistral"})") == ExitCode::kUnsupported);  // of the class for Llama
+  CHECK(outcome(R"({"architectures": ["MistralForCausalLM"], "model_type": "mistral"})") == ExitCode::kOk);
   CHECK(outcome(R"({"architectures": ["LlamaForSequenceClassification"]})") == ExitCode::kUnsupported);
   CHECK(outcome(R"({"architectures": null, "model_type": null})") == ExitCode::kMalformed);
   CHECK(outcome(R"({"architectures": "LlamaForCausalLM"})") == ExitCode::kMalformed);
@@ -223,16 +225,17 @@ TEST_CASE("rope in the spellings of transformers 4 and 5") {
 TEST_CASE("names and roles are each other's inverse") {
   const Architecture& llama = architecture_of(config_with());
   std::set<std::string> names;
-  for (int role = 0; role < static_cast<int>(Role::kIgnored); ++role) {
+  for (const TensorRole& role : model_roles(model_spec_of(config_with()))) {
     for (const int layer : {0, 7, 123}) {
-      const std::string name = module_name(llama, static_cast<Role>(role), layer);
+      const std::string name = module_name(llama, role.role, layer);
       names.insert(name);
       for (const auto& [suffix, piece] :
            {std::pair(".weight", Piece::kWeight), std::pair(".bias", Piece::kBias)}) {
         const auto found = role_of(llama, name + suffix);
         REQUIRE(found);
-        CHECK(found->role == static_cast<Role>(role));
+        CHECK(found->role == role.role);
         CHECK(found->piece == piece);
+        CHECK(found->part == -1);
         CHECK((found->layer == layer || found->layer == -1));
       }
     }
@@ -278,6 +281,21 @@ TEST_CASE("tensors must have the shapes that config.json promises") {
   CHECK(message.find("no bias") != std::string::npos);
   CHECK(with({.tied = Tied::kEmbedding}, {}) == ExitCode::kMalformed);
   CHECK(message.find("lm_head.weight") != std::string::npos);
+}
+
+TEST_CASE("one tensor under two names is refused") {
+  const test::TempFolder folder;
+  std::vector<test::RawTensor> tensors = test::tensors_of({});
+  for (test::RawTensor tensor : test::tensors_of({}))
+    if (tensor.name == "model.norm.weight") {
+      tensor.name = "norm.weight";
+      tensors.push_back(tensor);
+    }
+  test::write_text(folder / "config.json", test::config_of({}));
+  test::write_safetensors(folder / "model.safetensors", tensors);
+  std::string message;
+  CHECK(outcome_of(folder.path(), &message) == ExitCode::kMalformed);
+  CHECK(message.find("'model.norm' and 'norm' are two names of the same module") != std::string::npos);
 }
 
 TEST_CASE("a pair that is stored twice with different values is not tied") {
