@@ -1,8 +1,9 @@
-// A Hugging Face checkpoint folder: config.json and one or many safetensors files, as one map from names to
-// tensors.
+// A Hugging Face checkpoint folder: config.json and one or many safetensors files (else pytorch_model.bin),
+// as one map from names to tensors.
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,12 +20,15 @@ struct StoredTensor {
   int file = 0;  // index into Checkpoint::files()
 };
 
+// Files of the folder, by name, that are read from elsewhere.
+using RemoteFiles = std::map<std::string, std::shared_ptr<const ByteSource>>;
+
 class Checkpoint {
  public:
   // Opens config.json, the index if there is one, and every shard's header; reads no weights.
   // Errors: kNotFound (folder, config.json, a shard), kMalformed (index and shards disagree, ...),
-  // kUnsupported (pytorch_model.bin only).
-  static Checkpoint open(const std::string& folder);
+  // kUnsupported (weights in other forms only).
+  static Checkpoint open(const std::string& folder, const RemoteFiles& remote = {});
 
   const std::string& folder() const { return folder_; }
   const Json& config() const { return *config_; }

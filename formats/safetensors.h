@@ -26,6 +26,7 @@ struct TensorInfo {
   Shape shape;
   std::int64_t begin = 0;  // offset of its bytes in the file (not in the data section)
   std::int64_t bytes = 0;
+  bool transposed = false;  // the bytes are those of the transposed matrix (views in files of torch.save)
 };
 
 struct SafetensorsHeader {

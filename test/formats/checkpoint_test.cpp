@@ -98,8 +98,10 @@ TEST_CASE("what is missing is named") {
   CHECK(says(message_of(folder.path(), ExitCode::kNotFound), "adapter"));
   test::write_text(folder / "config.json", "{}");
   CHECK(says(message_of(folder.path(), ExitCode::kNotFound), "holds no weights"));
+  test::write_text(folder / "model.gguf", "");
+  CHECK(says(message_of(folder.path(), ExitCode::kUnsupported), "model.gguf"));
   test::write_text(folder / "pytorch_model.bin", "");
-  CHECK(says(message_of(folder.path(), ExitCode::kUnsupported), "save_pretrained"));
+  CHECK(says(message_of(folder.path(), ExitCode::kMalformed), "no zip archive"));
   test::write_text(folder / "config.json", "[]");
   message_of(folder.path(), ExitCode::kMalformed);
 }
