@@ -72,15 +72,17 @@ class RandomWeights final : public WeightSource {
  public:
   RandomWeights(const ModelSpec& spec, const QuantSpec& quant) : spec_(spec), quant_(quant) {}
 
-  Weight linear(Role role, int) override {
-    const QuantSpec dense;
-    return random_weight(role_shape(spec_, role), spec_.dtype, role == Role::kHead ? dense : quant_);
+  Weight linear(Role role, int, int) override {
+    const bool kept = role == Role::kHead || role == Role::kRouter;
+    return random_weight(role_shape(spec_, role), spec_.dtype, kept ? QuantSpec{} : quant_);
   }
-  std::optional<Tensor> bias(Role, int) override { return std::nullopt; }
+  std::optional<Tensor> bias(Role role, int, int) override {
+    return normal_values(spec_.dtype, bias_shape(spec_, role), 0.0f, 0.05f);
+  }
   Tensor dense(Role role, int) override {
-    if (role == Role::kEmbedding)
-      return normal_values(spec_.dtype, {spec_.vocab_size, spec_.hidden_size}, 0.0f, 1.0f);
-    return normal_values(spec_.dtype, {spec_.hidden_size}, 1.0f, 0.05f);
+    const bool norm = class_of(role) == "norm";
+    const float mean = norm && !spec_.norm_plus_one ? 1.0f : 0.0f;
+    return normal_values(spec_.dtype, role_shape(spec_, role), mean, norm ? 0.05f : 1.0f);
   }
 
  private:

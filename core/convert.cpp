@@ -1,5 +1,6 @@
 #include "core/convert.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -84,6 +85,39 @@ void convert(const std::byte* in, DType from, std::int64_t count, DType to, std:
 Tensor converted(const TensorView& in, DType to) {
   Tensor out(to, in.shape);
   convert(in.data, in.dtype, in.count(), to, out.data());
+  return out;
+}
+
+void transpose(const std::byte* in, std::int64_t rows, std::int64_t columns, std::int64_t element_bytes,
+               std::byte* out) {
+  const auto with = [&]<typename Element>(Element) {
+    const auto* from = reinterpret_cast<const Element*>(in);
+    auto* to = reinterpret_cast<Element*>(out);
+    constexpr std::int64_t kTile = 32;  // 32 cache lines of each side stay in the first-level cache
+    for (std::int64_t row = 0; row < rows; row += kTile)
+      for (std::int64_t column = 0; column < columns; column += kTile)
+        for (std::int64_t r = row; r < std::min(row + kTile, rows); ++r)
+          for (std::int64_t c = column; c < std::min(column + kTile, columns); ++c)
+            to[c * rows + r] = from[r * columns + c];
+  };
+  switch (element_bytes) {
+    case 1:
+      return with(std::uint8_t{});
+    case 2:
+      return with(std::uint16_t{});
+    case 4:
+      return with(std::uint32_t{});
+    case 8:
+      return with(std::uint64_t{});
+    default:
+      throw internal_error("no elements of " + std::to_string(element_bytes) + " bytes to transpose");
+  }
+}
+
+Tensor transposed(const TensorView& matrix) {
+  if (matrix.shape.size() != 2) throw internal_error("only a matrix can be transposed");
+  Tensor out(matrix.dtype, {matrix.shape[1], matrix.shape[0]});
+  transpose(matrix.data, matrix.shape[0], matrix.shape[1], size_of(matrix.dtype), out.data());
   return out;
 }
 

@@ -20,4 +20,12 @@ void convert(const std::byte* in, DType from, std::int64_t count, DType to, std:
 // A copy of `in` with element type `to` (both floating-point, or equal).
 Tensor converted(const TensorView& in, DType to);
 
+// out[c][r] = in[r][c] for elements of `element_bytes` (1, 2, 4 or 8); in [rows, columns] does not overlap
+// out.
+void transpose(const std::byte* in, std::int64_t rows, std::int64_t columns, std::int64_t element_bytes,
+               std::byte* out);
+
+// A transposed copy of a matrix of floating-point numbers.
+Tensor transposed(const TensorView& matrix);
+
 }  // namespace qtool

@@ -8,10 +8,10 @@
 namespace qtool {
 namespace {
 
-std::atomic<bool> raised{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may touch nothing else");
+std::atomic<int> raised{0};  // the signal that came
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may touch nothing else");
 
-void raise_flag(int) { raised.store(true, std::memory_order_relaxed); }
+void raise_flag(int signal) { raised.store(signal, std::memory_order_relaxed); }
 
 }  // namespace
 
@@ -25,7 +25,14 @@ void catch_interrupts() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-bool interrupted() { return raised.load(std::memory_order_relaxed); }
+bool interrupted() { return raised.load(std::memory_order_relaxed) != 0; }
+
+bool dismiss_interrupt() {
+  int expected = SIGINT;
+  if (!raised.compare_exchange_strong(expected, 0, std::memory_order_relaxed)) return false;
+  catch_interrupts();  // the first signal has put the default action back
+  return true;
+}
 
 void stop_if_interrupted() {
   if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");

@@ -10,6 +10,9 @@ void catch_interrupts();
 // Whether the user asked the program to stop. Cheap enough for every piece of work.
 bool interrupted();
 
+// Takes a Ctrl-C back, for work that has an end of its own: whether there was one. A SIGTERM stays.
+bool dismiss_interrupt();
+
 // Throws Error(kInterrupted) if so.
 void stop_if_interrupted();
 

@@ -1,10 +1,10 @@
 #include "core/cpu/cpu_backend.h"
 
 #include <algorithm>
-#include <fstream>
 #include <omp.h>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/convert.h"
 #include "core/cpu/attention.h"
@@ -13,23 +13,13 @@
 #include "core/cpu/pointwise.h"
 #include "core/cpu/residents.h"
 #include "core/error.h"
+#include "core/machine.h"
 
 namespace qtool {
 
 namespace {
 
 using namespace cpu;
-
-// Bytes that the kernel believes it can hand out; a very large number where it does not say.
-std::int64_t available_bytes() {
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  std::int64_t kib = 0;
-  std::string unit;
-  while (file >> key >> kib >> unit)
-    if (key == "MemAvailable:") return kib * 1024;
-  return std::int64_t{1} << 62;
-}
 
 // Memory that is written only later would be granted now and missed then: Linux hands out more than it has.
 // So ask first. `what` names the thing in the error.
@@ -38,7 +28,7 @@ Tensor allocate(DType dtype, Shape shape, const char* what) {
   for (const std::int64_t extent : shape)
     if (extent < 0 || __builtin_mul_overflow(bytes, extent, &bytes))
       throw Error(ExitCode::kMemory, std::string("the size of the ") + what + " is beyond any memory");
-  const std::int64_t available = bytes < (1 << 20) ? bytes : available_bytes();
+  const std::int64_t available = bytes < (1 << 20) ? bytes : available_memory();
   if (bytes > available)
     throw Error(ExitCode::kMemory, std::string("the ") + what + " needs " + std::to_string(bytes) +
                                        " bytes, but only " + std::to_string(available) +
@@ -131,12 +121,13 @@ class CpuBackend : public Backend {
     return linear;
   }
 
-  std::unique_ptr<Rope> make_rope(std::int64_t positions, int rotary_dim) override {
+  std::unique_ptr<Rope> make_rope(std::int64_t positions, int rotary_dim, RopePairs pairs) override {
     auto rope = std::make_unique<CpuRope>();
     rope->cos = allocate(DType::kF32, {positions, rotary_dim / 2}, "rotary table");
     rope->sin = allocate(DType::kF32, {positions, rotary_dim / 2}, "rotary table");
     rope->positions = positions;
     rope->rotary_dim = rotary_dim;
+    rope->pairs = pairs;
     return rope;
   }
 
@@ -183,12 +174,37 @@ class CpuBackend : public Backend {
     }
   }
 
-  void rms_norm(const Array& x, const Table& weight, float eps, std::int64_t rows, Array& out) override {
+  void add_positions(Array& x, const Table& positions, std::int64_t first,
+                     std::span<const Segment> segments) override {
+    auto& to = own<CpuArray>(x);
+    const Tensor& values = own<CpuTable>(positions).values;
+    require(values.shape().size() == 2 && values.shape()[1] == to.cols, "add_positions' widths agree");
+    std::vector<float> position(static_cast<std::size_t>(to.cols));
+    std::int64_t row = 0;
+    for (const Segment& segment : segments) {
+      require(first + segment.position >= 0 &&
+                  first + segment.position + segment.tokens <= values.shape()[0] &&
+                  (row + segment.tokens) * to.cols <= to.values.count(),
+              "add_positions stays within its table");
+      for (std::int64_t t = 0; t < segment.tokens; ++t, ++row) {
+        const std::int64_t begin = (first + segment.position + t) * to.cols;
+        to_float32(values.data() + begin * size_of(values.dtype()), values.dtype(), to.cols, position.data());
+        for (std::int64_t i = 0; i < to.cols; ++i) to.row(row)[i] += position[static_cast<std::size_t>(i)];
+      }
+    }
+  }
+
+  void norm(const Array& x, const Norm& norm, std::int64_t rows, Array& out) override {
     const auto& from = own<CpuArray>(x);
     auto& to = own<CpuArray>(out);
-    const Tensor& values = own<CpuTable>(weight).values;
-    require(from.cols == to.cols && values.count() == from.cols, "rms_norm's widths agree");
-    cpu::rms_norm(from.row(0), values, eps, rows, from.cols, threads_, to.row(0));
+    require(from.cols == to.cols && rows * to.cols <= to.values.count(), "norm's widths agree");
+    run_norm(from, norm, 1, rows, to);
+  }
+
+  void norm_groups(Array& x, const Norm& norm, int groups, std::int64_t rows) override {
+    auto& values = own<CpuArray>(x);
+    require(groups > 0 && values.cols % groups == 0, "norm_groups' pieces fill the row");
+    run_norm(values, norm, groups, rows, values);
   }
 
   void linear(const Array& x, const Linear& weight, std::int64_t rows, Array& out) override {
@@ -200,36 +216,81 @@ class CpuBackend : public Backend {
     linear_.run(layer, from.row(0), rows, to.row(0));
   }
 
-  void rope_append(Array& q, Array& k, const Array& v, const Rope& rope, int heads,
+  void split(const Array& fused, int groups, std::int64_t rows, std::span<Array* const> outs) override {
+    const auto& from = own<CpuArray>(fused);
+    std::vector<SplitPart> parts;
+    std::int64_t cols = 0;
+    for (Array* out : outs) {
+      auto& to = own<CpuArray>(*out);
+      require(groups > 0 && to.cols % groups == 0 && rows * to.cols <= to.values.count(),
+              "split's outputs take an equal share of each group");
+      parts.push_back({to.row(0), to.cols});
+      cols += to.cols;
+    }
+    require(cols == from.cols && rows * cols <= from.values.count(), "split's widths agree");
+    cpu::split(from.row(0), groups, rows, parts);
+  }
+
+  void rope_append(Array& q, Array& k, const Array& v, const Rope* rope, int heads,
                    std::span<const Segment> segments, int layer, Cache& cache) override {
     auto& target = own<CpuCache>(cache);
-    const auto& table = own<CpuRope>(rope);
+    const auto* table = static_cast<const CpuRope*>(rope);
     check_segments(segments, target, layer);
     for (const Segment& segment : segments)
-      require(segment.position + segment.tokens <= table.positions,
+      require(!table || segment.position + segment.tokens <= table->positions,
               "rope_append reads within the rotary table");
     cpu::rope_append(own<CpuArray>(q).row(0), own<CpuArray>(k).row(0), own<CpuArray>(v).row(0), table, heads,
                      segments, layer, threads_, target);
   }
 
-  void attention(const Array& q, const Cache& cache, int layer, int heads, float scale,
+  void attention(const Array& q, const Cache& cache, int layer, int heads, const AttentionOptions& options,
                  std::span<const Segment> segments, Array& out) override {
     const auto& source = own<CpuCache>(cache);
     check_segments(segments, source, layer);
-    cpu::attention(kernels_.functions, own<CpuArray>(q).row(0), source, layer, heads, scale, segments,
+    if (options.slopes) {
+      const Tensor& slopes = own<CpuTable>(*options.slopes).values;
+      require(slopes.dtype() == DType::kF32 && slopes.count() == heads, "there is a slope for each head");
+    }
+    cpu::attention(kernels_.functions, own<CpuArray>(q).row(0), source, layer, heads, options, segments,
                    threads_, attention_scratch_, own<CpuArray>(out).row(0));
   }
 
-  void gate(Array& gate, const Array& up, Activation activation, std::int64_t rows) override {
+  void gate(Array& gate, const Array* up, Activation activation, std::int64_t rows) override {
     auto& to = own<CpuArray>(gate);
-    cpu::gate(to.row(0), own<CpuArray>(up).row(0), activation, rows * to.cols, threads_);
+    cpu::gate(to.row(0), up ? own<CpuArray>(*up).row(0) : nullptr, activation, rows * to.cols, threads_);
   }
 
-  void add(Array& x, const Array& y, std::int64_t rows) override {
-    auto& to = own<CpuArray>(x);
+  void add(Array& x, const Array& y, float scale, std::int64_t rows) override {
     const float* from = own<CpuArray>(y).row(0);
-    float* sums = to.row(0);
-    for (std::int64_t i = 0; i < rows * to.cols; ++i) sums[i] += from[i];
+    const std::span<float> sums = first_rows(x, rows);
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += scale * from[i];
+  }
+
+  void clear(Array& x, std::int64_t rows) override { std::ranges::fill(first_rows(x, rows), 0.0f); }
+
+  void scale(Array& x, float factor, std::int64_t rows) override {
+    for (float& value : first_rows(x, rows)) value *= factor;
+  }
+
+  void clamp(Array& x, float limit, std::int64_t rows) override {
+    for (float& value : first_rows(x, rows)) value = std::clamp(value, -limit, limit);
+  }
+
+  void softcap(Array& x, float cap, std::int64_t rows) override {
+    const std::span<float> values = first_rows(x, rows);
+    cpu::softcap(values.data(), cap, static_cast<std::int64_t>(values.size()), threads_);
+  }
+
+  void scatter_add(const Array& y, std::span<const std::int64_t> rows, std::span<const float> weights,
+                   Array& x) override {
+    const auto& from = own<CpuArray>(y);
+    auto& to = own<CpuArray>(x);
+    require(from.cols == to.cols && rows.size() == weights.size(), "scatter_add's widths agree");
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const float* values = from.row(static_cast<std::int64_t>(i));
+      float* sums = to.row(rows[i]);
+      for (std::int64_t c = 0; c < to.cols; ++c) sums[c] += weights[i] * values[c];
+    }
   }
 
   void gather(const Array& x, std::span<const std::int64_t> rows, Array& out) override {
@@ -245,7 +306,29 @@ class CpuBackend : public Backend {
     std::copy_n(from.row(0), rows * from.cols, out.data());
   }
 
+  bool isolate_rows() override {
+    linear_.isolate_tokens();
+    return true;
+  }
+
  private:
+  static std::span<float> first_rows(Array& x, std::int64_t rows) {
+    auto& array = own<CpuArray>(x);
+    require(rows * array.cols <= array.values.count(), "an operation stays within its array");
+    return {array.row(0), static_cast<std::size_t>(rows * array.cols)};
+  }
+
+  // Of every one of the `groups` pieces of each row.
+  void run_norm(const CpuArray& x, const Norm& norm, int groups, std::int64_t rows, CpuArray& out) {
+    cpu::Norm values{norm.kind, norm.eps, nullptr, norm.weight_offset, nullptr};
+    if (norm.weight) values.weight = &own<CpuTable>(*norm.weight).values;
+    if (norm.bias) values.bias = &own<CpuTable>(*norm.bias).values;
+    const std::int64_t width = values.weight ? values.weight->count() : x.cols;
+    require((width == x.cols || width == x.cols / groups) && (!values.bias || values.bias->count() == width),
+            "a norm's tables have the columns of a piece or of a row");
+    cpu::norm(x.row(0), values, groups, rows, x.cols, threads_, out.row(0));
+  }
+
   static void check_segments(std::span<const Segment> segments, const CpuCache& cache, int layer) {
     require(layer >= 0 && layer < cache.layers, "the layer is in the cache");
     for (const Segment& segment : segments)

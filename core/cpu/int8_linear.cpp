@@ -117,6 +117,10 @@ void LinearRunner::run_int8(const CpuLinear& layer, const Int8Weight& weight, co
 
   const std::vector<std::int64_t> columns = outlier_columns_of(half, tokens, in, weight.threshold);
   const auto outliers = static_cast<std::int64_t>(columns.size());
+  if (isolated_ && tokens > 1 && outliers > 0) {  // each token's outliers are its own
+    for (std::int64_t t = 0; t < tokens; ++t) run_int8(layer, weight, x + t * in, 1, out + t * layer.out);
+    return;
+  }
   // Token absmax, outlier inputs [tokens, outliers], then codes [tokens, in].
   float* absmax = packed_.get<float>(tokens * (1 + outliers) + (tokens * in + 3) / 4);
   float* outlier_x = absmax + tokens;

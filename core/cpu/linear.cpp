@@ -103,8 +103,9 @@ void LinearRunner::run(const CpuLinear& layer, const float* x, std::int64_t toke
     std::copy_n(x + t * layer.in, layer.in, rounded + t * layer.in);
     kernels_.round(rounded + t * layer.in, layer.in, layer.compute);
   }
-  const Direct4Functions* direct = rows.block4 ? direct4_for(kernels_, *rows.block4, tokens) : nullptr;
-  if (!direct && tokens > kDirectTokens) {
+  const std::int64_t company = isolated_ ? 1 : tokens;  // what the choice of the product goes by
+  const Direct4Functions* direct = rows.block4 ? direct4_for(kernels_, *rows.block4, company) : nullptr;
+  if (!direct && company > kDirectTokens) {
     for (std::int64_t first = 0; first < tokens; first += kTokensPerPass)
       run_tiled(layer, rows, rounded + first * layer.in, std::min(kTokensPerPass, tokens - first),
                 out + first * layer.out);

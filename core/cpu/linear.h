@@ -21,9 +21,12 @@ class LinearRunner {
 
   // out[t][r] = RN_compute(sum over k of RN_compute(x[t][k]) * W[r][k] + RN_compute(bias[r]))
   //   x [tokens, in], out [tokens, out]. Int8Weight: see int8_linear.cpp.
-  // A token's result depends neither on the thread count nor, beyond the choice between the direct and the
-  // tiled product, on its company.
+  // A token's result depends neither on the thread count nor, beyond the choice of the product by the number
+  // of tokens (and LLM.int8's outlier columns, which are those of any token), on its company.
   void run(const CpuLinear& layer, const float* x, std::int64_t tokens, float* out);
+
+  // From now on every token is multiplied as if it came alone: by the direct product for one, in passes.
+  void isolate_tokens() { isolated_ = true; }
 
   std::int64_t workspace_bytes() const {
     return inputs_.bytes() + packed_.bytes() + threads_scratch_.bytes();
@@ -40,6 +43,7 @@ class LinearRunner {
 
   const KernelFunctions& kernels_;
   int threads_;
+  bool isolated_ = false;
   Scratch inputs_;           // tokens, rounded
   Scratch packed_;           // tokens in a kernel's own order
   Scratch threads_scratch_;  // tiles and sums, one part per thread

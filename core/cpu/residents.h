@@ -36,7 +36,7 @@ struct CpuLinear : Backend::Linear {
 struct CpuTable : Backend::Table {
   std::int64_t bytes() const override { return values.bytes(); }
 
-  Tensor values;  // F32, F16 or BF16 [vocab, hidden] or [hidden]
+  Tensor values;  // F32, F16 or BF16 [vocab, hidden], [hidden] or [heads]
 };
 
 struct CpuRope : Backend::Rope {
@@ -45,6 +45,7 @@ struct CpuRope : Backend::Rope {
   Tensor cos, sin;  // F32 [positions, rotary_dim / 2]
   std::int64_t positions = 0;
   int rotary_dim = 0;
+  RopePairs pairs = RopePairs::kHalves;
 };
 
 // Keys and values lie head by head: attention reads all positions of one head in one run.

@@ -1,6 +1,7 @@
 #include "core/model/backend.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace qtool {
 
@@ -9,27 +10,30 @@ void Backend::argmax(const Array& x, std::int64_t rows, std::int64_t columns, st
   read(x, rows, values);
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto row = values.begin() + r * columns;
-    out[static_cast<std::size_t>(r)] = static_cast<std::int32_t>(std::max_element(row, row + columns) - row);
+    const bool finite = std::all_of(
+        row, row + columns, [](float value) { return value < std::numeric_limits<float>::infinity(); });
+    const auto best = std::max_element(row, row + columns) - row;
+    out[static_cast<std::size_t>(r)] = finite ? static_cast<std::int32_t>(best) : -1;
   }
 }
 
-void Backend::norm_linears(const Array& x, const Table& norm, float eps,
-                           std::span<const Linear* const> linears, std::int64_t rows, Array& scratch,
-                           std::span<Array* const> outs) {
-  rms_norm(x, norm, eps, rows, scratch);
+void Backend::norm_linears(const Array& x, const Norm& how, std::span<const Linear* const> linears,
+                           std::int64_t rows, Array& scratch, std::span<Array* const> outs) {
+  norm(x, how, rows, scratch);
   for (std::size_t i = 0; i < linears.size(); ++i) linear(scratch, *linears[i], rows, *outs[i]);
 }
 
-void Backend::linear_add(const Array& y, const Linear& weight, std::int64_t rows, Array& scratch, Array& x) {
+void Backend::linear_add(const Array& y, const Linear& weight, float factor, std::int64_t rows,
+                         Array& scratch, Array& x) {
   linear(y, weight, rows, scratch);
-  add(x, scratch, rows);
+  add(x, scratch, factor, rows);
 }
 
-void Backend::gated_linear_add(Array& gate_values, const Array& up, Activation activation,
-                               const Linear& weight, std::int64_t rows, Array& scratch, Array& x) {
+void Backend::gated_linear_add(Array& gate_values, const Array* up, Activation activation,
+                               const Linear& weight, float factor, std::int64_t rows, Array& scratch,
+                               Array& x) {
   gate(gate_values, up, activation, rows);
-  linear(gate_values, weight, rows, scratch);
-  add(x, scratch, rows);
+  linear_add(gate_values, weight, factor, rows, scratch, x);
 }
 
 void Backend::run_step(Recordings&, std::span<const Segment>, std::span<const std::int32_t>,

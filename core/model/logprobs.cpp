@@ -5,9 +5,14 @@
 #include <limits>
 #include <numeric>
 
-#include "core/error.h"
-
 namespace qtool {
+
+Error non_finite_logits() {
+  return {
+      ExitCode::kMalformed,
+      "the model's output is not finite (NaN or infinity): its weights are damaged, or values overflow in "
+      "this compute type; try --compute-dtype float32"};
+}
 
 double log_sum_exp(std::span<const float> logits) {
   const double largest = *std::max_element(logits.begin(), logits.end());
@@ -25,12 +30,7 @@ std::int32_t likeliest(std::span<const float> logits) {
     }
     if (best == logits.size() || logits[i] > logits[best]) best = i;
   }
-  if (best == logits.size())
-    throw Error(
-        ExitCode::kMalformed,
-        "the model's output is not finite (NaN or infinity): its weights are damaged, or values overflow in "
-        "this compute "
-        "type; try --compute-dtype float32");
+  if (best == logits.size()) throw non_finite_logits();
   return static_cast<std::int32_t>(best);
 }
 

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "core/error.h"
+
 namespace qtool {
 
 struct TokenLogprob {
@@ -19,11 +21,13 @@ struct Logprobs {
   std::vector<TokenLogprob> top;
 };
 
+// What is wrong when a logit is NaN or +infinity: kMalformed.
+Error non_finite_logits();
+
 // log(sum(exp(logits))), summed in float64 in index order.
 double log_sum_exp(std::span<const float> logits);
 
-// The token with the largest logit; of equals the lowest id. Errors: kMalformed when no logit is a number,
-// which is what damaged weights or an overflow lead to.
+// The token with the largest logit; of equals the lowest id. Errors: non_finite_logits().
 std::int32_t likeliest(std::span<const float> logits);
 
 // Of the unprocessed `logits` [vocab]: the model's own distribution at temperature 1. `best` at most vocab.

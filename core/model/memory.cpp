@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "core/model/rope.h"
+#include "core/model/workspace.h"
+
 namespace qtool {
 
 std::int64_t default_context_tokens(const ModelSpec& spec, std::int64_t needed_tokens) {
@@ -23,17 +26,16 @@ std::int64_t kv_cache_bytes(const ModelSpec& spec, int sequences, std::int64_t c
 }
 
 std::int64_t workspace_bytes(const ModelSpec& spec, const Capacity& capacity, std::int64_t activation_bytes) {
-  const std::int64_t query = std::int64_t{spec.heads} * spec.head_dim;
-  const std::int64_t key = std::int64_t{spec.kv_heads} * spec.head_dim;
-  // Of a token in flight: residual stream, block input or output, q, k, v, attention result, gate, up.
-  const std::int64_t per_token = 2 * spec.hidden_size + 2 * query + 2 * key + 2 * spec.intermediate_size;
-  // Of a token whose logits are wanted: its last hidden state before and after the final norm, its logits.
-  const std::int64_t per_logit_row = 2 * spec.hidden_size + spec.vocab_size;
-  const std::int64_t rope =
-      capacity.context_tokens * spec.rope.rotary_dim * std::int64_t{sizeof(float)};  // cos, sin
-  const std::int64_t host_logits = capacity.logit_rows * spec.vocab_size * std::int64_t{sizeof(float)};
-  return (capacity.chunk_tokens * per_token + capacity.logit_rows * per_logit_row) * activation_bytes +
-         host_logits + rope;
+  std::int64_t elements = 0;
+  for (std::size_t i = 0; i < kBuffers; ++i) {
+    const BufferShape shape = buffer_shape(spec, capacity, static_cast<Buffer>(i));
+    elements += shape.rows * shape.columns;
+  }
+  std::int64_t floats = capacity.logit_rows * spec.vocab_size;  // logits for the host
+  if (uses_rope(spec, LayerRope::kGlobal)) floats += capacity.context_tokens * spec.rope.rotary_dim;
+  if (uses_rope(spec, LayerRope::kLocal)) floats += capacity.context_tokens * spec.local_rope->rotary_dim;
+  if (spec.alibi != Alibi::kNone) floats += spec.heads;
+  return elements * activation_bytes + floats * std::int64_t{sizeof(float)};
 }
 
 }  // namespace qtool

@@ -37,7 +37,7 @@ constexpr DType default_kv_dtype(DType compute_dtype) { return compute_dtype; }
 std::int64_t kv_cache_bytes(const ModelSpec& spec, int sequences, std::int64_t context_tokens, DType dtype);
 
 // Activations (elements of `activation_bytes`: 4 on the CPU), logits with their copy for the host, and the
-// rotary table (float32 both).
+// rotary tables and ALiBi slopes (float32).
 std::int64_t workspace_bytes(const ModelSpec& spec, const Capacity& capacity,
                              std::int64_t activation_bytes = 4);
 

@@ -22,9 +22,20 @@ std::string module_of(const SourceTensor& tensor) {
   return tensor.name.substr(0, tensor.name.size() - suffix.size());
 }
 
-// A weight of a module that bitsandbytes would replace, the skip list aside.
+constexpr const char* kUnreplaced = "no nn.Linear in transformers (--all-linears quantizes it, too)";
+
 bool is_linear_weight(const SourceTensor& tensor) {
   return is_linear(tensor.role.role) && tensor.role.piece == Piece::kWeight;
+}
+
+// A linear weight whose module is replaced when a model is quantized, the skip list aside.
+bool is_replaced(const SourceTensor& tensor, bool all_linears) {
+  if (!is_linear_weight(tensor) || tensor.role.role == Role::kRouter) return false;
+  return tensor.kind != ModuleKind::kOther || all_linears;
+}
+
+bool is_conv1d_weight(const SourceTensor& tensor) {
+  return is_linear_weight(tensor) && tensor.kind == ModuleKind::kConv1D;
 }
 
 // Why a tensor is kept, in words; nothing when it is to be quantized.
@@ -35,27 +46,43 @@ std::string reason_to_keep(const PlanEntry& entry, const PlanOptions& options, c
   if (role.role == Role::kHead) return options.tied_head ? "tied to the embedding" : "output head";
   if (role.role == Role::kEmbedding && options.tied_head) return "tied to the output head";
   if (!is_linear(role.role)) return "not a linear layer";
+  if (role.role == Role::kRouter) return "router";
+  if (!is_replaced(entry.source, options.all_linears)) return kUnreplaced;
   if (skip.skipped.contains(entry.module)) return "named by --skip-modules";
   return {};
 }
 
+// "experts" for "model.layers.3.mlp.experts.5.up_proj", where 5 is the role's part; else the leaf name.
+std::string short_key(const std::string& module, const TensorRole& role) {
+  std::string_view rest = module;
+  if (role.part >= 0)
+    if (const auto at = rest.rfind("." + std::to_string(role.part) + "."); at != std::string_view::npos)
+      rest = rest.substr(0, at);
+  return std::string(rest.substr(rest.rfind('.') + 1));
+}
+
 SkipList skip_list_of(const std::vector<PlanEntry>& entries, const PlanOptions& options) {
-  std::vector<std::string> linear;
-  std::vector<std::string> all;
-  std::vector<std::string> automatic;
+  SkipQuestion question;
+  question.user = options.skip_modules;
   for (const PlanEntry& entry : entries) {
-    all.push_back(entry.module);
-    if (is_linear_weight(entry.source)) linear.push_back(entry.module);
-    if (entry.source.role.role == Role::kEmbedding && options.tied_head) automatic.push_back(entry.module);
+    question.all.push_back(entry.module);
+    if (is_replaced(entry.source, options.all_linears)) question.linear.push_back(entry.module);
+    const bool unreplaced = is_linear_weight(entry.source) && !is_replaced(entry.source, options.all_linears);
+    if (unreplaced) question.unreplaced.push_back({entry.module, short_key(entry.module, entry.source.role)});
+    if (entry.source.role.role == Role::kEmbedding && options.tied_head)
+      question.automatic.push_back(entry.module);
   }
-  automatic.push_back(options.head_module);
-  return resolve_skip_list(automatic, options.skip_modules, linear, all);
+  question.automatic.push_back(options.head_module);
+  return resolve_skip_list(question);
 }
 
 std::vector<Part> parts_for(const PlanEntry& entry, const PlanOptions& options) {
   const SourceTensor& source = entry.source;
-  if (!entry.quantized)
-    return {{std::string(suffix_of(source.role.piece)), options.rest_dtype, source.shape}};
+  if (!entry.quantized) {
+    Shape shape = source.shape;
+    if (is_conv1d_weight(source)) std::swap(shape.at(0), shape.at(1));
+    return {{std::string(suffix_of(source.role.piece)), options.rest_dtype, std::move(shape)}};
+  }
   try {
     return parts_of(source.shape, options.rest_dtype, options.quant,
                     typical_quant_state_bytes(source.shape, options.rest_dtype, options.quant));
@@ -145,6 +172,8 @@ Plan make_plan(std::vector<SourceTensor> tensors, const PlanOptions& options) {
   for (PlanEntry& entry : plan.entries) {
     entry.reason = reason_to_keep(entry, options, skip);
     entry.quantized = entry.reason.empty();
+    // A Conv1D is stored [in, out] where it is not quantized, [out, in] where it is.
+    entry.transposed = is_conv1d_weight(entry.source) && entry.quantized != entry.source.stored_quantized;
     entry.parts = parts_for(entry, options);
   }
   return plan;
@@ -154,6 +183,14 @@ std::int64_t Plan::bytes() const {
   std::int64_t sum = 0;
   for (const PlanEntry& entry : entries)
     for (const Part& part : entry.parts) sum += part.bytes();
+  return sum;
+}
+
+std::int64_t Plan::unreplaced_bytes() const {
+  std::int64_t sum = 0;
+  for (const PlanEntry& entry : entries)
+    if (entry.reason == kUnreplaced)
+      for (const Part& part : entry.parts) sum += part.bytes();
   return sum;
 }
 

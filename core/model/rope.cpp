@@ -106,8 +106,7 @@ double longrope_attention_factor(const RopeSpec& rope) {
 
 }  // namespace
 
-RopeFrequencies rope_frequencies(const ModelSpec& spec, std::int64_t length) {
-  const RopeSpec& rope = spec.rope;
+RopeFrequencies rope_frequencies(const RopeSpec& rope, std::int64_t max_positions, std::int64_t length) {
   const float theta = static_cast<float>(rope.theta);
   RopeFrequencies out;
   switch (rope.type) {
@@ -119,7 +118,7 @@ RopeFrequencies rope_frequencies(const ModelSpec& spec, std::int64_t length) {
       for (float& value : out.inv_freq) value /= static_cast<float>(rope.factor);
       break;
     case RopeType::kDynamic:
-      out.inv_freq = plain_frequencies(dynamic_base(rope, spec.max_positions, length), rope.rotary_dim);
+      out.inv_freq = plain_frequencies(dynamic_base(rope, max_positions, length), rope.rotary_dim);
       break;
     case RopeType::kLlama3:
       out.inv_freq = plain_frequencies(theta, rope.rotary_dim);
@@ -140,6 +139,12 @@ RopeFrequencies rope_frequencies(const ModelSpec& spec, std::int64_t length) {
     }
   }
   return out;
+}
+
+bool uses_rope(const ModelSpec& spec, LayerRope rope) {
+  for (int i = 0; i < spec.layers; ++i)
+    if (spec.layer(i).rope == rope) return true;
+  return false;
 }
 
 bool rope_depends_on_length(const RopeSpec& rope) {

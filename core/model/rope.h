@@ -19,8 +19,12 @@ struct RopeFrequencies {
   float scaling = 1.0f;         // of cos and sin: the "attention factor" of yarn and longrope
 };
 
-// Frequencies for a sequence of `length` tokens. Only dynamic and longrope look at the length.
-RopeFrequencies rope_frequencies(const ModelSpec& spec, std::int64_t length);
+// Frequencies for a sequence of `length` tokens of a model made for `max_positions`. Only dynamic and
+// longrope look at the length.
+RopeFrequencies rope_frequencies(const RopeSpec& rope, std::int64_t max_positions, std::int64_t length);
+
+// Whether any layer of the model rotates by that table.
+bool uses_rope(const ModelSpec& spec, LayerRope rope);
 
 // Frequencies that change while a sequence grows (dynamic beyond max_positions, longrope at its original
 // length).

@@ -23,28 +23,6 @@ enum class FinishReason : std::uint8_t {
 };
 std::string_view name_of(FinishReason reason);  // "stop", "stop_string", "length", "context"
 
-// One sequence in the transformer's cache.
-class Sequence {
- public:
-  // Logits of one token, by its index in the sequence.
-  using LogitSink = std::function<void(std::int64_t index, std::span<const float> logits)>;
-
-  explicit Sequence(Transformer& transformer, int slot = 0) : transformer_(transformer), slot_(slot) {}
-
-  const std::vector<std::int32_t>& tokens() const { return tokens_; }
-
-  // Appends tokens in steps of the transformer's chunk size and returns the logits [vocab] after the last of
-  // them; valid until the next call. `each`, if given, sees the logits after every one of them, in order.
-  //
-  // Where longrope changes its frequencies (see rope_invalidates_cache) the whole sequence is computed anew.
-  std::span<const float> append(std::span<const std::int32_t> ids, const LogitSink& each = {});
-
- private:
-  Transformer& transformer_;
-  int slot_ = 0;
-  std::vector<std::int32_t> tokens_;
-};
-
 struct GenerateParams {
   std::int64_t max_new_tokens = 128;
   SamplingParams sampling;
@@ -71,10 +49,14 @@ struct Generation {
   double prefill_s = 0.0;
   std::int64_t decode_tokens = 0;  // steps of one token; the first new token comes out of the prefill
   double decode_s = 0.0;
-  std::int64_t decode_bytes_per_token = 0;  // weights and cache that a step read, on average
+  std::int64_t decode_bytes_per_token = 0;  // weights and cache that a step of this sequence alone reads, on
+                                            // average
 };
 
-// Errors: kUsage for an empty prompt, ids outside the vocabulary, or a prompt that exceeds the context;
+// Errors: kUsage for a prompt without tokens, one longer than the context, and ids outside the vocabulary.
+void check_prompt(std::span<const std::int32_t> prompt, std::int64_t vocab_size, std::int64_t context_tokens);
+
+// A batch of one (see batch.h). Errors: those of check_prompt; kMalformed when the logits are not finite;
 // kInterrupted.
 Generation generate(Transformer& transformer, std::span<const std::int32_t> prompt,
                     const GenerateParams& params, const TextOutput& output);

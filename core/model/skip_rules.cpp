@@ -45,6 +45,15 @@ void append_new(Names& names, const std::string& name) {
   if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
 }
 
+// What to write so that transformers 4 does not replace a module: the short key if it spares all that is
+// quantized, else the full name.
+const std::string& key_of(const SkipQuestion::Unreplaced& kept, const Names& linear) {
+  const bool spares_the_rest = std::none_of(linear.begin(), linear.end(), [&](const std::string& quantized) {
+    return transformers4_skips(quantized, kept.key) || transformers5_skips(quantized, kept.key);
+  });
+  return spares_the_rest && transformers4_skips(kept.module, kept.key) ? kept.key : kept.module;
+}
+
 [[noreturn]] void means_nothing(const std::string& key, const Names& linear) {
   Names leaves;
   for (const std::string& module : linear) append_new(leaves, std::string(leaf_of(module)));
@@ -74,12 +83,16 @@ bool means(std::string_view key, std::string_view module) {
   }
 }
 
-SkipList resolve_skip_list(const Names& automatic, const Names& user, const Names& linear, const Names& all) {
+SkipList resolve_skip_list(const SkipQuestion& question) {
+  const Names& linear = question.linear;
   SkipList list;
-  for (const std::string& key : automatic) append_new(list.keys, key);
-  for (const std::string& key : user) {
-    const bool known = std::find(automatic.begin(), automatic.end(), key) != automatic.end();
-    if (!known && (key.empty() || meant_by(key, all).empty())) means_nothing(key, linear);
+  for (const std::string& key : question.automatic) append_new(list.keys, key);
+  for (const SkipQuestion::Unreplaced& kept : question.unreplaced)
+    append_new(list.keys, key_of(kept, linear));
+  for (const std::string& key : question.user) {
+    const bool known =
+        std::find(question.automatic.begin(), question.automatic.end(), key) != question.automatic.end();
+    if (!known && (key.empty() || meant_by(key, question.all).empty())) means_nothing(key, linear);
     const Names meant = meant_by(key, linear);
     list.skipped.insert(meant.begin(), meant.end());
     if (meant.empty()) continue;  // a norm or an embedding, or kept anyway

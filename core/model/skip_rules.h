@@ -27,10 +27,24 @@ struct SkipList {
   std::set<std::string> skipped;  // the linear modules that the user's keys keep
 };
 
-// Resolves `user` keys over the model's `linear` modules and puts them behind the `automatic` ones. A key
-// that one of the rules would read otherwise is written out as the full names it means. Errors: kUsage for a
-// key that means no module in `all`; kUnsupported when even full names are read differently.
-SkipList resolve_skip_list(const std::vector<std::string>& automatic, const std::vector<std::string>& user,
-                           const std::vector<std::string>& linear, const std::vector<std::string>& all);
+// Modules are given by their full names.
+struct SkipQuestion {
+  // A linear layer that transformers 5 never quantizes, but 4 would; `key` is short for it and its like: a
+  // leaf name, or the name of the list of experts it is in.
+  struct Unreplaced {
+    std::string module, key;
+  };
+  std::vector<std::string> automatic;  // keys that head the list in any case
+  std::vector<std::string> user;       // the user's keys
+  std::vector<std::string> linear;     // modules that are quantized unless a key says otherwise
+  std::vector<Unreplaced> unreplaced;
+  std::vector<std::string> all;  // modules there are
+};
+
+// The automatic keys, then what keeps the unreplaced modules from being taken for quantized ones by
+// transformers 4, then the user's. A key that one of the rules would read otherwise is written out as the
+// full names it means. Errors: kUsage for a user's key that means no module in `all`; kUnsupported when even
+// full names are read differently.
+SkipList resolve_skip_list(const SkipQuestion& question);
 
 }  // namespace qtool

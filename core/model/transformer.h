@@ -2,9 +2,12 @@
 // WeightSource says what is in them.
 //
 //   x = embed(ids)
-//   per layer:  x += o(attention(rope(q), rope(k), v))     q, k, v = linear(rms_norm(x))
-//               x += down(act(gate) * up)                  gate, up = linear(rms_norm(x))
-//   logits = head(rms_norm(x))
+//   per layer:  x += o(attention(rope(q), rope(k), v))     q, k, v = linear(norm(x))
+//               x += down(act(gate) * up)                  gate, up = linear(norm(x))
+//   logits = head(norm(x))
+//
+// That is Llama; every other family differs from it by the fields of ModelSpec, each of which is looked at in
+// one place of transformer.cpp or layer.cpp.
 //
 // All memory is allocated by the constructor; a step allocates nothing on the device.
 #pragma once
@@ -16,10 +19,13 @@
 #include <vector>
 
 #include "core/model/backend.h"
+#include "core/model/experts.h"
 #include "core/model/memory.h"
+#include "core/model/model_weights.h"
 #include "core/model/rope.h"
 #include "core/model/spec.h"
 #include "core/model/weight_source.h"
+#include "core/model/workspace.h"
 
 namespace qtool {
 
@@ -61,45 +67,63 @@ class Transformer {
   std::int64_t workspace_bytes()
       const;  // equal to workspace_bytes(spec, capacity) where activations are float32
 
-  // Bytes a decode step of one token reads: every weight but an untied embedding (of which it is one row),
-  // and the cache of `context_tokens` positions.
+  // Bytes a decode step of one token reads: every weight but an untied embedding (of which it is one row) and
+  // the experts that are not chosen, and the cache of `context_tokens` positions.
   std::int64_t bytes_per_decode_step(std::int64_t context_tokens) const;
 
  private:
-  struct Layer {
-    std::unique_ptr<Backend::Table> input_norm, mlp_norm;        // [hidden]
-    std::unique_ptr<Backend::Linear> query, key, value, output;  // [out, in] as Role says
-    std::unique_ptr<Backend::Linear> gate, up, down;
-  };
-  struct Workspace {
-    std::unique_ptr<Backend::Array> x,
-        block;  // [chunk, hidden]: residual stream; a block's input, then output
-    std::unique_ptr<Backend::Array> query, attention;  // [chunk, heads * head_dim]
-    std::unique_ptr<Backend::Array> key, value;        // [chunk, kv_heads * head_dim]
-    std::unique_ptr<Backend::Array> gate, up;          // [chunk, intermediate]
-    std::unique_ptr<Backend::Array> picked, normed;    // [logit_rows, hidden]
-    std::unique_ptr<Backend::Array> logits;            // [logit_rows, vocab]
-    std::vector<float> host_logits;                    // [logit_rows, vocab]
+  struct Step;      // what of a step every operation needs
+  struct Products;  // linear layers that read the same input
+  struct RopeTable {
+    RopeSpec spec;
+    std::unique_ptr<Backend::Rope> table;  // null: no layer rotates by it
   };
 
+  // transformer.cpp
   void allocate();
-  void load(WeightSource& source, const std::function<void(std::int64_t)>& loaded);
-  void set_rope_rows(const RopeFrequencies& frequencies, std::int64_t first_position, std::int64_t count);
+  RopeTable make_rope(LayerRope which, const RopeSpec& rope);
+  void set_rope_rows(const RopeTable& rope, const RopeFrequencies& frequencies, std::int64_t first_position,
+                     std::int64_t count);
   void follow_length(std::span<const Segment> segments, std::int64_t length);
+  void check(std::span<const Segment> segments, std::span<const std::int32_t> ids) const;
+  void embed(const Step& step, std::span<const std::int32_t> ids);
   void compute_logits(std::span<const std::int64_t> rows);
-  void run_layer(int index, std::span<const Segment> segments, std::int64_t rows);
+
+  // layer.cpp
+  void run_layer(int index, const Step& step);
+  void add_attention_products(const RoleWeights& layer, Products& products) const;
+  void add_mlp_products(const RoleWeights& layer, Products& products) const;
+  void project(const RoleWeights& layer, Role norm, const Products& products, const Step& step);
+  void attend(int index, const Step& step);
+  void finish_attention(const RoleWeights& layer, const Step& step);
+  void finish_mlp(const RoleWeights& layer, const Step& step);
+  void finish_block(const RoleWeights& layer, Role norm, Backend::Array& result, const Step& step);
+  void run_experts(const RoleWeights& layer, const Step& step);
+  void add_expert(const RoleWeights& layer, int expert, const Backend::Array& input);
+  void add_shared_expert(const RoleWeights& layer, const Backend::Array& input, const Step& step);
+  Backend::Norm norm_of(const RoleWeights& weights, Role role) const;
+  Backend::Norm qk_norm_of(const RoleWeights& weights, Role role) const;
 
   ModelSpec spec_;
   Backend& backend_;
   Options options_;
-  std::unique_ptr<Backend::Table> embedding_, final_norm_;
-  std::vector<Layer> layers_;
-  std::unique_ptr<Backend::Linear> head_;
-  std::unique_ptr<Backend::Rope> rope_;
+  ModelWeights weights_;
+  RopeTable global_rope_, local_rope_;
+  std::unique_ptr<Backend::Table> slopes_;  // ALiBi, [heads]
   std::unique_ptr<Backend::Cache> cache_;
   std::unique_ptr<Backend::Recordings> recordings_;
   Workspace space_;
-  std::vector<float> cos_, sin_;  // rows on their way to the device
+  std::vector<float> host_logits_;  // [logit_rows, vocab]
+  std::vector<float> cos_, sin_;    // rows on their way to the device
+  float embedding_scale_ = 1.0f;    // rounded as transformers rounds it
+
+  std::vector<float> router_logits_;         // [tokens, experts], on their way to the host
+  std::vector<ExpertTokens> expert_tokens_;  // [experts]
+};
+
+struct Transformer::Step {
+  std::span<const Segment> segments;
+  std::int64_t rows;
 };
 
 }  // namespace qtool

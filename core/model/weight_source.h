@@ -14,12 +14,14 @@ class WeightSource {
   virtual ~WeightSource() = default;
 
   // The weight of a linear layer, packed as stored, or quantized while it is read. Each is asked for once.
-  virtual Weight linear(Role role, int layer) = 0;
+  // `part` is the expert's number where the role is one of experts.
+  virtual Weight linear(Role role, int layer, int part = -1) = 0;
 
-  // The bias of a linear layer [out] in its stored float type; nothing if it has none.
-  virtual std::optional<Tensor> bias(Role role, int layer) = 0;
+  // The bias of a linear layer [out] or of a norm, in its stored float type; nothing if it has none.
+  virtual std::optional<Tensor> bias(Role role, int layer, int part = -1) = 0;
 
-  // An embedding [vocab, hidden] or a norm's weight [hidden], in its stored float type.
+  // An embedding [vocab, hidden], learned positions or a norm's weight, in its stored float type. Norms that
+  // a file keeps head by head come as one, [heads * head_dim].
   virtual Tensor dense(Role role, int layer) = 0;
 };
 

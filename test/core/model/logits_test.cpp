@@ -1,12 +1,14 @@
 // Logits against transformers: test/data/logits, made by scripts/make_logits, and the golden checkpoints'
 // own.
+#include "test/support/logits.h"
+
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/cpu/cpu_backend.h"
-#include "core/model/logprobs.h"
+#include "core/model/sequence.h"
 #include "core/model/session.h"
 #include "formats/architectures.h"
 #include "formats/checkpoint.h"
@@ -14,24 +16,11 @@
 #include "test/support/paths.h"
 
 using namespace qtool;
+using test::logprob_distance;
+using test::read_reference;
+using test::worst_row;
 
 namespace {
-
-struct Reference {
-  std::map<std::string, std::vector<float>> tensors;
-};
-
-// All tensors of a .safetensors file of F32.
-Reference read_reference(const std::string& path) {
-  const InputFile file(path);
-  Reference out;
-  for (const TensorInfo& tensor : read_safetensors_header(file).tensors) {
-    auto& values = out.tensors[tensor.name];
-    values.resize(static_cast<std::size_t>(tensor.bytes) / sizeof(float));
-    file.read_at(tensor.begin, std::as_writable_bytes(std::span(values)));
-  }
-  return out;
-}
 
 std::vector<std::int32_t> ids_1_to_16() {
   std::vector<std::int32_t> ids(16);
@@ -70,30 +59,11 @@ std::vector<float> logits_of(Transformer& model, std::span<const std::int32_t> i
   return all;
 }
 
-// The largest distance between the log-probabilities of two rows of logits.
-double logprob_distance(std::span<const float> found, std::span<const float> expected) {
-  REQUIRE(found.size() == expected.size());
-  const double a = log_sum_exp(found), b = log_sum_exp(expected);
-  double worst = 0.0;
-  for (std::size_t i = 0; i < found.size(); ++i)
-    worst = std::max(worst,
-                     std::abs((static_cast<double>(found[i]) - a) - (static_cast<double>(expected[i]) - b)));
-  return worst;
-}
-
-double worst_row(std::span<const float> found, std::span<const float> expected, std::size_t vocab) {
-  REQUIRE(found.size() == expected.size());
-  double worst = 0.0;
-  for (std::size_t at = 0; at < found.size(); at += vocab)
-    worst = std::max(worst, logprob_distance(found.subspan(at, vocab), expected.subspan(at, vocab)));
-  return worst;
-}
-
 }  // namespace
 
 TEST_CASE("every switch of the Llama family gives transformers' log-probabilities") {
   const Json variants = read_json_file(test::data("logits/variants.json"));
-  const Reference reference = read_reference(test::data("logits/variants.safetensors"));
+  const auto reference = read_reference(test::data("logits/variants.safetensors"));
   const auto ids = variants["ids"].get<std::vector<std::int32_t>>();
   const auto every = variants["every"].get<std::size_t>();  // of the positions is stored
   REQUIRE(variants["variants"].size() == 10);
@@ -102,7 +72,7 @@ TEST_CASE("every switch of the Llama family gives transformers' log-probabilitie
     INFO(name);
     Model model(test::data("logits/" + variant["model"].get<std::string>()), variant["config"]);
     const auto all = logits_of(*model.transformer, ids, variant["prompt_tokens"].get<std::size_t>());
-    const std::vector<float>& expected = reference.tensors.at(name);
+    const std::vector<float>& expected = reference.at(name);
     double worst = 0.0;
     for (std::size_t row = 0; row * every < ids.size(); ++row)
       worst = std::max(worst, logprob_distance(std::span(all).subspan(row * every * 64, 64),
@@ -113,9 +83,9 @@ TEST_CASE("every switch of the Llama family gives transformers' log-probabilitie
 
 TEST_CASE("golden checkpoints give their log-probabilities in float32") {
   if (!test::has_shared("golden")) return;
-  const Reference reference = read_reference(test::data("logits/golden.safetensors"));
-  REQUIRE(reference.tensors.size() >= 19);
-  for (const auto& [name, expected] : reference.tensors) {
+  const auto reference = read_reference(test::data("logits/golden.safetensors"));
+  REQUIRE(reference.size() >= 19);
+  for (const auto& [name, expected] : reference) {
     INFO(name);
     Model model(test::shared("golden/" + name));
     const auto all = logits_of(*model.transformer, ids_1_to_16(), 16);
@@ -157,16 +127,16 @@ TEST_CASE("golden checkpoints come close to the logits that bitsandbytes compute
   };
   for (const Row& row : rows) {
     INFO(row.name);
-    const Reference reference =
+    const auto reference =
         read_reference(test::shared("golden/" + std::string(row.name) + "/_logits.safetensors"));
     for (const DType compute : {row.compute, DType::kF32}) {
       INFO("computed in " << info(compute).torch_name);
       Model model(test::shared("golden/" + std::string(row.name)), Json::object(), compute);
       const auto all = logits_of(*model.transformer, ids_1_to_16(), 16);
-      const double distance = worst_row(all, reference.tensors.at("logits16"), 96);
+      const double distance = worst_row(all, reference.at("logits16"), 96);
       CHECK(distance < row.limit);
       const auto one = logits_of(*model.transformer, std::vector<std::int32_t>{1}, 1);
-      const double distance_one = worst_row(one, reference.tensors.at("logits1"), 96);
+      const double distance_one = worst_row(one, reference.at("logits1"), 96);
       CHECK(distance_one < row.limit);
     }
   }

@@ -272,11 +272,11 @@ TEST_CASE("the list that is written means the same under both rules") {
 
 TEST_CASE("a leaf name is not taken for the end of another") {
   const Names linear{"a.v_proj", "a.qkv_proj", "a.gate", "a.gate_proj"};
-  const SkipList list = resolve_skip_list({"lm_head"}, {"v_proj"}, linear, linear);
+  const SkipList list = resolve_skip_list({{"lm_head"}, {"v_proj"}, linear, {}, linear});
   CHECK(list.keys == Names{"lm_head", "a.v_proj"});
   CHECK(list.skipped == std::set<std::string>{"a.v_proj"});
   // transformers 5 reads even "a.gate" as the beginning of "a.gate_proj": no list says it for both
-  CHECK_THROWS_AS(resolve_skip_list({"lm_head"}, {"a.gate"}, linear, linear), Error);
+  CHECK_THROWS_AS(resolve_skip_list({{"lm_head"}, {"a.gate"}, linear, {}, linear}), Error);
 }
 
 TEST_CASE("a module to skip that is not there is an error") {
@@ -304,4 +304,47 @@ TEST_CASE("a storage type that the codes do not fill is an error with the tensor
     CHECK(std::string(error.what()).find("model.layers.0.") != std::string::npos);
   }
   CHECK_NOTHROW(make_plan(llama(odd, false), options(QuantMethod::kBlock4)));
+}
+
+TEST_CASE("experts, routers and transposed matrices") {
+  // A layer of each: attention by Conv1D, a router, two experts in one tensor for transformers 5.
+  const auto tensors = [] {
+    std::vector<SourceTensor> all;
+    const auto add = [&](const char* module, Shape shape, TensorRole role, ModuleKind kind) {
+      all.push_back({module + std::string(".weight"), DType::kBF16, std::move(shape), role, {}, kind});
+    };
+    add("embed", {96, 64}, {Role::kEmbedding}, ModuleKind::kOther);
+    add("h.0.attn.c_attn", {192, 64}, {Role::kQkv, 0}, ModuleKind::kConv1D);
+    add("h.0.mlp.gate", {2, 64}, {Role::kRouter, 0}, ModuleKind::kOther);
+    for (int expert = 0; expert < 2; ++expert)
+      add(("h.0.mlp.experts." + std::to_string(expert) + ".up").c_str(), {128, 64},
+          {Role::kExpertUp, 0, Piece::kWeight, expert}, ModuleKind::kOther);
+    add("h.0.mlp.shared.up", {128, 64}, {Role::kSharedUp, 0}, ModuleKind::kLinear);
+    add("lm_head", {96, 64}, {Role::kHead}, ModuleKind::kLinear);
+    return all;
+  };
+  PlanOptions options;
+  options.quant.method = QuantMethod::kBlock4;
+  const auto entry = [](const Plan& plan, const std::string& module) -> const PlanEntry& {
+    return *std::find_if(plan.entries.begin(), plan.entries.end(),
+                         [&](const PlanEntry& e) { return e.module == module; });
+  };
+
+  const Plan plan = make_plan(tensors(), options);
+  CHECK(quantized_modules(plan) == Names{"h.0.attn.c_attn", "h.0.mlp.shared.up"});
+  CHECK(plan.skip_modules == Names{"lm_head", "experts", "gate"});
+  CHECK(plan.unreplaced_bytes() == 2 * 128 * 64 * 2);
+  CHECK(entry(plan, "h.0.attn.c_attn").transposed);
+  CHECK(entry(plan, "h.0.mlp.gate").reason == "router");
+
+  options.all_linears = true;
+  const Plan all = make_plan(tensors(), options);
+  CHECK(quantized_modules(all).size() == 4);
+  CHECK(all.skip_modules == Names{"lm_head", "gate"});
+  CHECK(all.unreplaced_bytes() == 0);
+
+  options.skip_modules = {"c_attn"};  // kept, a Conv1D stays as it is stored
+  const Plan kept = make_plan(tensors(), options);
+  CHECK(!entry(kept, "h.0.attn.c_attn").transposed);
+  CHECK(entry(kept, "h.0.attn.c_attn").parts.front().shape == Shape{64, 192});
 }

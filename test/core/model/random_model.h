@@ -1,10 +1,11 @@
-// A small model with made-up weights, for tests of the forward pass that need no particular output.
+// Small models with made-up weights, for tests of the forward pass that need no particular output.
 #pragma once
 
 #include <cmath>
 #include <memory>
 
 #include "core/cpu/cpu_backend.h"
+#include "core/model/role_shape.h"
 #include "core/model/transformer.h"
 
 namespace qtool::test {
@@ -30,30 +31,9 @@ class RandomWeights : public WeightSource {
  public:
   explicit RandomWeights(const ModelSpec& spec) : spec_(spec) {}
 
-  Weight linear(Role role, int) override {
-    const std::int64_t query = std::int64_t{spec_.heads} * spec_.head_dim;
-    const std::int64_t key = std::int64_t{spec_.kv_heads} * spec_.head_dim;
-    switch (role) {
-      case Role::kQuery:
-        return DenseWeight{values({query, spec_.hidden_size})};
-      case Role::kKey:
-      case Role::kValue:
-        return DenseWeight{values({key, spec_.hidden_size})};
-      case Role::kAttentionOutput:
-        return DenseWeight{values({spec_.hidden_size, query})};
-      case Role::kDown:
-        return DenseWeight{values({spec_.hidden_size, spec_.intermediate_size})};
-      case Role::kHead:
-        return DenseWeight{values({spec_.vocab_size, spec_.hidden_size})};
-      default:
-        return DenseWeight{values({spec_.intermediate_size, spec_.hidden_size})};
-    }
-  }
-  std::optional<Tensor> bias(Role, int) override { return std::nullopt; }
-  Tensor dense(Role role, int) override {
-    return role == Role::kEmbedding ? values({spec_.vocab_size, spec_.hidden_size})
-                                    : values({spec_.hidden_size});
-  }
+  Weight linear(Role role, int, int) override { return DenseWeight{values(role_shape(spec_, role))}; }
+  std::optional<Tensor> bias(Role role, int, int) override { return values(bias_shape(spec_, role)); }
+  Tensor dense(Role role, int) override { return values(role_shape(spec_, role)); }
 
  private:
   Tensor values(Shape shape) {

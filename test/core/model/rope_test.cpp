@@ -51,7 +51,9 @@ TEST_CASE("every rope type has transformers' frequencies") {
   REQUIRE(tests["cases"].size() >= 13);
   for (const Json& test : tests["cases"]) {
     INFO(test["name"].get<std::string>());
-    const RopeFrequencies found = rope_frequencies(spec_of(test), test["length"].get<std::int64_t>());
+    const ModelSpec spec = spec_of(test);
+    const RopeFrequencies found =
+        rope_frequencies(spec.rope, spec.max_positions, test["length"].get<std::int64_t>());
     const Json& expected = test["inv_freq"];
     REQUIRE(found.inv_freq.size() == expected.size());
     CHECK(found.scaling == Approx(test["scaling"].get<double>()).epsilon(1e-7));

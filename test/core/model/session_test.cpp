@@ -1,6 +1,7 @@
 #include "core/model/session.h"
 
 #include "core/error.h"
+#include "core/model/sequence.h"
 #include "test/core/model/random_model.h"
 #include "test/support/paths.h"
 

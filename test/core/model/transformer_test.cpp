@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/model/sequence.h"
 #include "core/model/session.h"
 #include "test/core/model/random_model.h"
 #include "test/support/paths.h"
@@ -49,6 +50,40 @@ TEST_CASE("what is allocated is what the formulas say") {
     CHECK(model->bytes_per_decode_step(10) ==
           4 * (elements - (tied ? 0 : 40 * 24) + 24) + kv_cache_bytes(spec, 1, 10, DType::kF32));
   }
+}
+
+TEST_CASE("of a mixture of experts a token reads those that it chooses") {
+  const auto backend = make_cpu_backend(1);
+  ModelSpec spec = small_spec();
+  spec.experts = {5, 2, 12, true, 20};
+  spec.by_layer.resize(2);
+  spec.by_layer[1].experts = true;
+  const Capacity capacity = capacity_of(3, 50);
+  const auto model = random_model(*backend, spec, capacity);
+  CHECK(model->workspace_bytes() == workspace_bytes(spec, capacity));
+  const std::int64_t attention = 24 * 32 * 2 + 24 * 16 * 2;
+  const std::int64_t dense = 3 * 24 * 36, expert = 3 * 24 * 12, others = 5 * 24 + 3 * 24 * 20 + 24;
+  const std::int64_t elements = 2 * (attention + 2 * 24) + 24 + 2 * 40 * 24 + dense + others + 5 * expert;
+  CHECK(model->weights_bytes() == 4 * elements);
+  CHECK(model->bytes_per_decode_step(10) ==
+        4 * (elements - 3 * expert - 40 * 24 + 24) + kv_cache_bytes(spec, 1, 10, DType::kF32));
+}
+
+TEST_CASE("of learned positions a token reads one, and there are none beyond the table") {
+  const auto backend = make_cpu_backend(1);
+  ModelSpec spec = small_spec();
+  spec.by_layer.assign(2, {});
+  for (LayerSpec& layer : spec.by_layer) layer.rope = LayerRope::kNone;
+  const auto without = random_model(*backend, spec, capacity_of(1, 64));
+  spec.learned_positions = 2;
+  const auto model = random_model(*backend, spec, capacity_of(1, 66));
+  CHECK(model->workspace_bytes() == workspace_bytes(spec, capacity_of(1, 66)));
+  CHECK(model->weights_bytes() == without->weights_bytes() + 4 * 66 * 24);
+  CHECK(model->bytes_per_decode_step(10) == without->bytes_per_decode_step(10) + 4 * 24);
+
+  const auto ids = some_ids(65);
+  CHECK_NOTHROW(logits_after(*model, std::span(ids).first(64)));
+  CHECK_THROWS_WITH(logits_after(*model, ids), Catch::Contains("64 positions"));
 }
 
 TEST_CASE("the default context is what a run needs, within what the model was made for") {
@@ -125,6 +160,21 @@ TEST_CASE("weights of another shape than the configuration's are refused") {
     CHECK(std::string(error.what()).find("layer 0's gate projection has shape [36, 24]") !=
           std::string::npos);
   }
+}
+
+TEST_CASE("a bias that the configuration promises must be there") {
+  struct Unbiased : RandomWeights {
+    using RandomWeights::RandomWeights;
+    std::optional<Tensor> bias(Role, int, int) override { return std::nullopt; }
+  };
+  const auto backend = make_cpu_backend(1);
+  ModelSpec spec = small_spec();
+  spec.mlp_bias = true;
+  Unbiased weights(spec);
+  Transformer::Options options;
+  options.capacity = capacity_of(1, 16);
+  CHECK_THROWS_WITH(Transformer(spec, *backend, weights, options, nullptr),
+                    Catch::Contains("layer 0's gate projection's bias is missing"));
 }
 
 TEST_CASE("ids outside the vocabulary are refused") {
