@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cmd/cli.h"
+#include "cmd/model_plan.h"
 #include "cmd/table.h"
 #include "core/model/memory.h"
 #include "core/model/plan.h"
@@ -68,21 +69,15 @@ Row row_of(const Question& question, const Plan& plan) {
   row.kv_dtype = question.kv_dtype.value_or(default_kv_dtype(question.compute_dtype.value_or(compute)));
   row.parameters = plan.parameters();
   row.weights_bytes = plan.bytes();
-  row.hf_memory_footprint = plan.hf_memory_footprint(rotary_buffer_bytes(spec.rope.rotary_dim));
+  row.hf_memory_footprint = plan.hf_memory_footprint(transformers_buffer_bytes(spec));
   row.kv_cache_bytes = kv_cache_bytes(spec, question.batch, question.context, row.kv_dtype);
   row.workspace_bytes = workspace_bytes(spec, capacity_of(question.batch, question.context));
   row.largest_context = largest_context(question, row);
   return row;
 }
 
-Plan plan_of(const Question& question, const QuantSpec& quant, const std::vector<std::string>& skip_modules) {
-  PlanOptions options;
-  options.quant = quant;
-  options.rest_dtype = question.spec.dtype;
-  if (quant.method != QuantMethod::kNone) options.skip_modules = skip_modules;
-  options.tied_head = question.spec.tied_head;
-  options.head_module = module_name(architecture_of(question.checkpoint.config()), Role::kHead, -1);
-  return make_plan(source_tensors(question.checkpoint), options);
+Plan plan_of(const Question& question, const SchemeOptions& scheme) {
+  return plan_for(question.checkpoint, question.spec, quant_spec_of(scheme), scheme, question.spec.dtype);
 }
 
 bool same_form(const QuantSpec& a, const QuantSpec& b) {
@@ -96,14 +91,14 @@ std::vector<Row> rows_of(const Question& question, const SchemeOptions& scheme) 
   const bool asked = scheme.any_given || !scheme.skip_modules.empty();
   if (question.stored && (!asked || (same_form(named, question.stored->spec) && scheme.skip_modules.empty())))
     return {row_of(question, stored_plan(question.checkpoint))};  // its bytes are known, not computed
-  if (scheme.any_given) return {row_of(question, plan_of(question, named, scheme.skip_modules))};
+  if (scheme.any_given) return {row_of(question, plan_of(question, scheme))};
   std::vector<Row> rows;
   const auto add = [&](int bits, const char* type, bool nested) {
     SchemeOptions one = scheme;
     one.bits = bits;
     one.quant_type = type;
     one.double_quant = nested;
-    rows.push_back(row_of(question, plan_of(question, quant_spec_of(one), scheme.skip_modules)));
+    rows.push_back(row_of(question, plan_of(question, one)));
   };
   add(16, "nf4", false);
   for (const char* type : {"nf4", "fp4"})
@@ -175,7 +170,7 @@ Question question_of(const Checkpoint& checkpoint, const FootprintOptions& optio
 }
 
 int footprint(const CommonOptions& common, const FootprintOptions& options) {
-  const Checkpoint checkpoint = Checkpoint::open(model_folder(common));
+  const Checkpoint checkpoint = open_headers(common);
   const Question question = question_of(checkpoint, options);
   const std::vector<Row> rows = rows_of(question, options.scheme);
   const bool budget_given = !options.budget.empty();
@@ -214,17 +209,20 @@ std::function<int()> declare_footprint(CLI::App& app, const CommonOptions& commo
          "tokens of each; 0: 4096, or what the model was made for if that is less")
       ->check(CLI::Range(std::int64_t{0}, kMaxContextTokens))
       ->capture_default_str();
-  option(app, "--kv-dtype", options->kv_dtype,
-         "of keys and values: auto (the compute dtype), bfloat16, float16 or float32")
+  option(app, "--kv-dtype", options->kv_dtype, "of keys and values; auto: the compute dtype")
+      ->type_name("auto|bfloat16|float16|float32")
       ->capture_default_str();
   option(app, "--budget", options->budget,
-         "such as 8GiB: exit 6 if the scheme does not fit, or none does; left out: free memory, no exit");
-  app.footer(app.get_footer() +
-             "\nWithout a scheme: a table of all. Weights are all that is stored, statistics included; of "
-             "nested schemes "
-             "they may be off by\na few bytes a matrix, because the length of one printed number is known "
-             "only after "
-             "quantizing. 'transformers says' is its\nget_memory_footprint(), which leaves statistics out.");
+         "such as 8GiB: exit 6 if the scheme does not fit, or none does; left out: free memory, no exit")
+      ->type_name("SIZE");
+  add_help(
+      app,
+      {"Without a scheme: a table of all. Weights are all that is stored, statistics included; of nested "
+       "schemes they may be off by a few bytes a matrix, because the length of one printed number is known "
+       "only after quantizing. 'transformers says' is its get_memory_footprint(), which leaves statistics "
+       "out."},
+      {"qtool footprint org/name", "qtool footprint ./model --batch 8 --context 8192",
+       "qtool footprint ./model --bits 4 --double-quant --budget 8GiB --json"});
   return [&common, options] { return footprint(common, *options); };
 }
 

@@ -8,6 +8,7 @@ struct InspectOptions {
   std::string glob;
   std::string tensor;
   std::string other;
+  std::string svg;
   bool stats = false;
   bool histogram = false;
   bool verify = false;
@@ -21,12 +22,16 @@ int inspect(const CommonOptions& common, const InspectOptions& options, bool lis
                 "--tensors, --tensor, --verify, --hash and --diff are views of their own; ask for one");
   if ((options.stats || options.histogram) && options.tensor.empty())
     throw Error(ExitCode::kUsage, "--stats and --hist need --tensor NAME");
+  if (!options.svg.empty() && views > (options.histogram ? 1 : 0))
+    throw Error(ExitCode::kUsage,
+                "--svg draws the model at a glance, or with --tensor NAME --hist one tensor");
 
-  const Checkpoint checkpoint = Checkpoint::open(model_folder(common));
+  const bool reads_all = options.verify || options.hash || !options.other.empty();
+  const Checkpoint checkpoint = reads_all ? Checkpoint::open(model_folder(common)) : open_headers(common);
   if (list) {
     print_tensors(checkpoint, options.glob, common);
   } else if (!options.tensor.empty()) {
-    print_tensor(checkpoint, options.tensor, options.stats, options.histogram, common);
+    print_tensor(checkpoint, options.tensor, options.stats, options.histogram, options.svg, common);
   } else if (options.verify) {
     print_verification(checkpoint, common);
   } else if (options.hash) {
@@ -37,7 +42,7 @@ int inspect(const CommonOptions& common, const InspectOptions& options, bool lis
     const bool differ = print_difference(checkpoint, Checkpoint::open(model_folder(second)), common);
     return static_cast<int>(differ ? ExitCode::kVerification : ExitCode::kOk);
   } else {
-    print_summary(checkpoint, common);
+    print_summary(checkpoint, options.svg, common);
   }
   return 0;
 }
@@ -59,7 +64,14 @@ std::function<int()> declare_inspect(CLI::App& app, const CommonOptions& common)
       "read everything: files agree, quantized weights are whole (else exit 4), no NaN or Inf (else exit 9)");
   flag(app, "--hash", options->hash, "SHA-256 of each tensor, and of all whatever the shards");
   option(app, "--diff", options->other, "compare with another checkpoint; exit 9 if they differ")
-      ->type_name("OTHER");
+      ->type_name("MODEL");
+  option(app, "--svg", options->svg, "also draw it: sizes by class and tensor, or the histogram of --hist")
+      ->type_name("FILE");
+  add_help(app, {},
+           {"qtool inspect org/name", "qtool inspect ./model --svg sizes.svg",
+            "qtool inspect ./model --verify", "qtool inspect ./model --tensors 'model.layers.0.*'",
+            "qtool inspect ./model --tensor model.layers.0.mlp.up_proj.weight --stats --hist",
+            "qtool inspect ./model --hash --json > hashes.json", "qtool inspect ./model --diff ./other"});
   return [&common, options, list] { return inspect(common, *options, list->count() > 0); };
 }
 

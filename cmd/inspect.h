@@ -31,15 +31,15 @@ std::string_view word_of(const Problem& problem);
 // The row of the checkpoint's architecture; nothing for one that qtool does not know.
 const Architecture* known_architecture(const Checkpoint& checkpoint);
 
-// The whole model at a glance.
-void print_summary(const Checkpoint& checkpoint, const CommonOptions& common);
+// The whole model at a glance. Here and below `svg` is a file for a picture of it; empty: none.
+void print_summary(const Checkpoint& checkpoint, const std::string& svg, const CommonOptions& common);
 
 // --tensors: one line each, stored tensors as they are. Errors: kNotFound when `glob` matches none.
 void print_tensors(const Checkpoint& checkpoint, const std::string& glob, const CommonOptions& common);
 
 // --tensor: one tensor. Errors: kNotFound, with the nearest names.
 void print_tensor(const Checkpoint& checkpoint, const std::string& name, bool stats, bool histogram,
-                  const CommonOptions& common);
+                  const std::string& svg, const CommonOptions& common);
 
 // --verify. Errors: kMalformed or kVerification after the findings are printed.
 void print_verification(const Checkpoint& checkpoint, const CommonOptions& common);

@@ -95,6 +95,7 @@ void find_plain_linears(const Architecture& architecture, const std::vector<std:
   for (const LogicalTensor& tensor : tensors) {
     const auto role = role_of(architecture, tensor.name);
     if (tensor.quant || !role || !is_linear(role->role) || role->piece != Piece::kWeight) continue;
+    if (kind_of(architecture, role->role) == ModuleKind::kOther) continue;  // no loader of today replaces it
     const bool left_out = keys.empty() ? role->role == Role::kHead
                                        : std::any_of(keys.begin(), keys.end(), [&](const std::string& key) {
                                            return transformers5_skips(tensor.module, key);

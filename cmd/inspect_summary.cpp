@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cmd/inspect.h"
+#include "cmd/inspect_svg.h"
 #include "cmd/table.h"
 #include "formats/file.h"
 #include "formats/quant_config.h"
@@ -30,6 +31,41 @@ std::string_view name_of(RopeType type) {
       return "longrope";
   }
   return "?";
+}
+
+// Does any layer rotate by the model's one table for all?
+bool rotates(const ModelSpec& spec) {
+  return spec.by_layer.empty() ||
+         std::any_of(spec.by_layer.begin(), spec.by_layer.end(),
+                     [](const LayerSpec& layer) { return layer.rope == LayerRope::kGlobal; });
+}
+
+// How the model tells positions apart: "rope default, theta 10000".
+std::string positions_of(const ModelSpec& spec) {
+  std::string text;
+  const auto add = [&](const std::string& more) { text += (text.empty() ? "" : "; ") + more; };
+  if (rotates(spec))
+    add("rope " + std::string(name_of(spec.rope.type)) + ", theta " + shortened(spec.rope.theta));
+  if (spec.learned_positions) add("learned");
+  if (spec.alibi != Alibi::kNone) add("ALiBi");
+  std::int64_t window = 0;
+  int sliding = 0;
+  for (const LayerSpec& layer : spec.by_layer) {
+    window = std::max(window, layer.window);
+    sliding += layer.window > 0 ? 1 : 0;
+  }
+  if (sliding > 0)
+    add("window " + grouped(window) + (sliding < spec.layers ? " in " + grouped(sliding) + " layers" : ""));
+  return text;
+}
+
+// "MLP size 14,336" or "8 experts of size 14,336, 2 a token"
+std::string mlp_of(const ModelSpec& spec) {
+  const bool some = std::any_of(spec.by_layer.begin(), spec.by_layer.end(),
+                                [](const LayerSpec& layer) { return layer.experts; });
+  if (!some) return "MLP size " + grouped(spec.intermediate_size);
+  return grouped(spec.experts.experts) + " experts of size " + grouped(spec.experts.intermediate_size) +
+         ", " + grouped(spec.experts.chosen) + " a token";
 }
 
 // "model.layers.3.mlp.up_proj.weight" -> "model.layers.#.mlp.up_proj.weight"
@@ -68,12 +104,11 @@ Section model_section(const Checkpoint& checkpoint, const std::vector<LogicalTen
     const auto number = [](std::int64_t n) { return grouped(n); };
     table.add({"architecture", spec.architecture});
     table.add({"parameters", grouped(parameters) + millions});
-    table.add({"layers", number(spec.layers) + ", hidden size " + number(spec.hidden_size) + ", MLP size " +
-                             number(spec.intermediate_size)});
+    table.add(
+        {"layers", number(spec.layers) + ", hidden size " + number(spec.hidden_size) + ", " + mlp_of(spec)});
     table.add({"attention", number(spec.heads) + " heads of " + number(spec.head_dim) + ", " +
                                 number(spec.kv_heads) + " for keys and values"});
-    table.add({"positions", number(spec.max_positions) + ", rope " + std::string(name_of(spec.rope.type)) +
-                                ", theta " + shortened(spec.rope.theta)});
+    table.add({"positions", number(spec.max_positions) + ", " + positions_of(spec)});
     table.add({"vocabulary", number(spec.vocab_size) + (spec.tied_head ? ", output head tied to the embedding"
                                                                        : ", output head of its own")});
     table.add({"dtype", std::string(info(spec.dtype).torch_name)});
@@ -86,7 +121,8 @@ Section model_section(const Checkpoint& checkpoint, const std::vector<LogicalTen
                   {"kv_heads", spec.kv_heads},
                   {"head_dim", spec.head_dim},
                   {"max_positions", spec.max_positions},
-                  {"rope", {{"type", name_of(spec.rope.type)}, {"theta", spec.rope.theta}}},
+                  {"rope", rotates(spec) ? Json{{"type", name_of(spec.rope.type)}, {"theta", spec.rope.theta}}
+                                         : Json(nullptr)},
                   {"vocab_size", spec.vocab_size},
                   {"tied_head", spec.tied_head},
                   {"dtype", info(spec.dtype).torch_name},
@@ -304,7 +340,7 @@ Section problems_section(const Checkpoint& checkpoint, const std::vector<Logical
 
 }  // namespace
 
-void print_summary(const Checkpoint& checkpoint, const CommonOptions& common) {
+void print_summary(const Checkpoint& checkpoint, const std::string& svg, const CommonOptions& common) {
   const std::vector<LogicalTensor> tensors = logical_tensors(checkpoint);
   const Section sections[] = {model_section(checkpoint, tensors),   quantization_section(checkpoint, tensors),
                               sizes_section(checkpoint, tensors),   layers_section(tensors),
@@ -316,6 +352,7 @@ void print_summary(const Checkpoint& checkpoint, const CommonOptions& common) {
     text += "\n" + section.title + "\n" + section.text;
     document[section.key] = section.value;
   }
+  if (!svg.empty()) write_svg(svg, summary_svg(document));
   if (common.json)
     print_json(document);
   else

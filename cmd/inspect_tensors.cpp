@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cmd/inspect.h"
+#include "cmd/inspect_svg.h"
 #include "cmd/table.h"
 #include "cmd/tensor_stats.h"
 #include "core/quant/codebook.h"
@@ -152,7 +153,7 @@ void print_tensors(const Checkpoint& checkpoint, const std::string& glob, const 
 }
 
 void print_tensor(const Checkpoint& checkpoint, const std::string& name, bool stats, bool histogram,
-                  const CommonOptions& common) {
+                  const std::string& svg, const CommonOptions& common) {
   if (!checkpoint.has(name)) throw Error(ExitCode::kNotFound, not_found(checkpoint, name));
   const StoredTensor& stored = checkpoint.at(name);
   const std::vector<LogicalTensor> all = logical_tensors(checkpoint);
@@ -206,8 +207,11 @@ void print_tensor(const Checkpoint& checkpoint, const std::string& name, bool st
       text += "\n" + text_of(spread);
     }
   }
+  const Json document = {
+      {"schema", "qtool.inspect/1"}, {"folder", escaped(checkpoint.folder())}, {"tensor", object}};
+  if (!svg.empty()) write_svg(svg, tensor_svg(document));
   if (common.json)
-    print_json({{"schema", "qtool.inspect/1"}, {"folder", escaped(checkpoint.folder())}, {"tensor", object}});
+    print_json(document);
   else
     print_out(text);
 }

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "cmd/cli.h"
+#include "cmd/model_plan.h"
 #include "cmd/quantize_report.h"
 #include "core/error.h"
 #include "formats/architectures.h"
@@ -37,11 +38,20 @@ struct QuantizeOptions {
 
 constexpr std::size_t kProblemsShown = 20;
 
-bool is_markdown(const std::string& path) { return path.ends_with(".md"); }
+std::string to_json_text(const QuantizeReport& report) {
+  return to_json(report, true).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+constexpr struct {
+  std::string_view ending;  // of the file that --report names
+  std::string (*text)(const QuantizeReport& report);
+} kReports[] = {{".json", to_json_text}, {".md", to_markdown}, {".svg", to_svg}};
 
 void check_report_name(const std::string& path) {
-  if (!path.empty() && !is_markdown(path) && !path.ends_with(".json"))
-    throw Error(ExitCode::kUsage, "--report must name a .json or .md file, is '" + escaped(path) + "'");
+  if (path.empty() || std::any_of(std::begin(kReports), std::end(kReports),
+                                  [&](const auto& row) { return path.ends_with(row.ending); }))
+    return;
+  throw Error(ExitCode::kUsage, "--report must name a .json, .md or .svg file, is '" + escaped(path) + "'");
 }
 
 Plan plan_of(const Checkpoint& checkpoint, const QuantizeOptions& options) {
@@ -56,13 +66,8 @@ Plan plan_of(const Checkpoint& checkpoint, const QuantizeOptions& options) {
         checkpoint.folder());
   }
   const ModelSpec model = model_spec_of(checkpoint);
-  PlanOptions plan;
-  plan.quant = quant;
-  plan.rest_dtype = options.dtype == "auto" ? model.dtype : parse_float_dtype(options.dtype, "--dtype");
-  plan.skip_modules = options.scheme.skip_modules;
-  plan.tied_head = model.tied_head;
-  plan.head_module = module_name(architecture_of(checkpoint.config()), Role::kHead, -1);
-  return make_plan(source_tensors(checkpoint), plan);
+  const DType rest = options.dtype == "auto" ? model.dtype : parse_float_dtype(options.dtype, "--dtype");
+  return plan_for(checkpoint, model, quant, options.scheme, rest);
 }
 
 // "demo-nf4-dq" in the working directory.
@@ -119,10 +124,11 @@ void verify(const Checkpoint& source, const std::string& folder, StreamOptions s
 }
 
 void write_report(const QuantizeReport& report, const std::string& path) {
-  const std::string text =
-      is_markdown(path) ? to_markdown(report)
-                        : to_json(report, true).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  OutputFile(path).write_at(0, std::as_bytes(std::span(text)));
+  for (const auto& row : kReports) {
+    if (!path.ends_with(row.ending)) continue;
+    const std::string text = row.text(report);
+    OutputFile(path).write_at(0, std::as_bytes(std::span(text)));
+  }
 }
 
 void convert_checkpoint(const Checkpoint& source, const QuantizeOptions& options, const CommonOptions& common,
@@ -172,6 +178,14 @@ int quantize_command(const QuantizeOptions& options, const CommonOptions& common
       std::none_of(report.plan.entries.begin(), report.plan.entries.end(),
                    [](const PlanEntry& e) { return e.quantized; }))
     spdlog::warn("no tensor was quantized: {}", kept_summary(report.plan));
+  if (language_config(source.config()) != source.config())
+    spdlog::warn("of this multimodal model only the language model is written: the output takes text alone");
+  if (const std::int64_t left = report.plan.unreplaced_bytes(); left > 0)
+    spdlog::warn(
+        "{} of weights stay {}, because transformers 5 cannot load them quantized (experts in one tensor, "
+        "layers of classes of their own); --all-linears quantizes them, too: qtool and transformers 4 load "
+        "that",
+        human_bytes(left), info(report.plan.rest_dtype).torch_name);
 
   if (common.json) {
     print_json(to_json(report, false));
@@ -192,21 +206,33 @@ int quantize_command(const QuantizeOptions& options, const CommonOptions& common
 
 std::function<int()> declare_quantize(CLI::App& app, const CommonOptions& common) {
   const auto options = std::make_shared<QuantizeOptions>();
-  option(app, "-o,--output", options->output, "output folder; left out: ./<name>-<scheme>");
+  option(app, "-o,--output", options->output, "output folder; left out: ./<name>-<scheme>")->type_name("DIR");
   add_scheme_options(app, options->scheme);
   option(app, "--dtype", options->dtype,
-         "dtype of what stays unquantized, and of weights before they are quantized: auto (the model's), "
-         "bfloat16, "
-         "float16 or float32")
+         "dtype of what stays unquantized, and of weights before they are quantized; auto: the model's")
+      ->type_name("auto|bfloat16|float16|float32")
       ->capture_default_str();
-  option(app, "--max-shard-size", options->max_shard_size, "largest safetensors file")->capture_default_str();
-  option(app, "--max-ram", options->max_ram, "memory for buffers and statistics")->capture_default_str();
+  option(app, "--max-shard-size", options->max_shard_size, "largest safetensors file")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  option(app, "--max-ram", options->max_ram, "memory for buffers and statistics")
+      ->type_name("SIZE")
+      ->capture_default_str();
   flag(app, "--dry-run", options->dry_run, "say what would become of every tensor; write nothing");
   flag(app, "--force", options->force, "replace an existing output folder");
   flag(app, "--verify", options->verify, "read the output back and compare it with the input");
   flag(app, "--requantize", options->requantize, "accept an input that is quantized already");
   option(app, "--report", options->report,
-         "write all that is known of the conversion to FILE.json or FILE.md");
+         "write all that is known of the conversion to a .json, .md or .svg file")
+      ->type_name("FILE");
+  add_help(app,
+           {"Prints the output folder, which appears complete or not at all. transformers and bitsandbytes "
+            "load it "
+            "unchanged; its tensors equal those that bitsandbytes writes on CUDA, bit for bit."},
+           {"qtool quantize ./llama --bits 4 --quant-type nf4 --double-quant -o ./llama-nf4",
+            "qtool quantize org/name --bits 8 --verify --report int8.svg",
+            "qtool quantize ./llama --skip-modules lm_head,model.layers.0.mlp.down_proj --dry-run",
+            "qtool quantize ./llama-nf4 --bits 16 -o ./llama-back"});
   return [options, &common] { return quantize_command(*options, common); };
 }
 

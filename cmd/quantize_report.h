@@ -1,4 +1,4 @@
-// What `quantize` tells about its work: JSON, Markdown, and the table of --dry-run.
+// What `quantize` tells about its work: JSON, Markdown, a picture, and the table of --dry-run.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +38,7 @@ std::vector<TensorError> worst_of(std::vector<TensorError> errors, std::size_t c
 Json to_json(const QuantizeReport& report, bool tensors);
 
 std::string to_markdown(const QuantizeReport& report);  // --report FILE.md
+std::string to_svg(const QuantizeReport& report);       // --report FILE.svg
 
 // Lines for people: tensors whose names differ only in numbers are one line.
 std::string plan_table(const Plan& plan);

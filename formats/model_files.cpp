@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "formats/architectures.h"
 #include "formats/quant_config.h"
 
 namespace qtool {
@@ -18,15 +19,17 @@ constexpr std::string_view kCopied[] = {
 };
 constexpr std::int64_t kLargestCopied = std::int64_t{1} << 30;
 
-bool is_copied(const std::string& name) {
-  return std::find(std::begin(kCopied), std::end(kCopied), name) != std::end(kCopied) ||
-         name.starts_with("LICENSE");
-}
-
 }  // namespace
 
+bool is_copied_file(const std::string& name) {
+  return std::find(std::begin(kCopied), std::end(kCopied), name) != std::end(kCopied) ||
+         name.ends_with(".tiktoken") || name.starts_with("LICENSE");
+}
+
 Json output_config(const Json& source, const Plan& plan) {
-  Json config = source;
+  Json config = language_config(source);
+  if (!config.contains("architectures") && source.contains("architectures"))
+    config["architectures"] = {model_spec_of(source).architecture};  // no longer that of the whole
   const std::string dtype(info(plan.rest_dtype).torch_name);
   if (config.contains("torch_dtype")) config["torch_dtype"] = dtype;
   if (config.contains("dtype") || !config.contains("torch_dtype")) config["dtype"] = dtype;
@@ -41,7 +44,7 @@ std::vector<std::string> copy_model_files(const std::string& folder, AtomicFolde
   std::error_code failure;
   for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
     const std::string name = entry.path().filename().string();
-    if (is_copied(name) && entry.is_regular_file(failure)) names.push_back(name);
+    if (is_copied_file(name) && entry.is_regular_file(failure)) names.push_back(name);
   }
   if (failure) throw Error(ExitCode::kIo, "cannot list '" + folder + "': " + failure.message(), folder);
   std::sort(names.begin(), names.end());

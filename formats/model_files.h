@@ -11,13 +11,17 @@
 
 namespace qtool {
 
-// config.json of a checkpoint made by `plan`: the source's, with the dtype of what stays unquantized (under
+// Whether a file of that name, beside config.json and the weights, belongs to a model: generation, tokenizer
+// and chat template files, licences. A README does not: it describes one form of the model.
+bool is_copied_file(const std::string& name);
+
+// config.json of a checkpoint made by `plan`: the source's (of a multimodal model that of its language model,
+// which is all that is written), with the dtype of what stays unquantized (under
 // the key the source uses: `dtype` of transformers 5, `torch_dtype` before) and with the plan's
 // quantization_config, or none.
 Json output_config(const Json& source, const Plan& plan);
 
-// Copies generation, tokenizer and chat template files and licences byte for byte, as far as `folder` has
-// them; returns their names. A README is not copied: it describes the unquantized model.
+// Copies those files (is_copied_file) byte for byte, as far as `folder` has them; returns their names.
 std::vector<std::string> copy_model_files(const std::string& folder, AtomicFolder& output);
 
 }  // namespace qtool

@@ -210,7 +210,11 @@ std::vector<ValueTensor> input_values(const Plan& plan) {
   for (const PlanEntry& entry : plan.entries) {
     std::string module = entry.source.name;
     if (module.ends_with(".weight")) module.resize(module.size() - std::string_view(".weight").size());
-    values.push_back({entry.source.name, std::move(module)});
+    values.push_back({entry.source.name, std::move(module), {}});
+    if (!entry.transposed) continue;
+    Shape shape = entry.source.shape;  // [out, in], which a kept Conv1D is not
+    if (!entry.quantized) std::swap(shape.at(0), shape.at(1));
+    values.back().transposed_shape = std::move(shape);
   }
   return values;
 }
@@ -218,7 +222,8 @@ std::vector<ValueTensor> input_values(const Plan& plan) {
 std::vector<ValueTensor> output_values(const Plan& plan) {
   std::vector<ValueTensor> values;
   for (const PlanEntry& entry : plan.entries)
-    values.push_back({entry.parts.empty() ? "" : entry.module + entry.parts.front().suffix, entry.module});
+    values.push_back(
+        {entry.parts.empty() ? "" : entry.module + entry.parts.front().suffix, entry.module, {}});
   return values;
 }
 
@@ -231,6 +236,13 @@ std::vector<WorkItem> work_items(const Plan& plan, const ValueReader& input) {
     // As stored, as another type (dequantized: in a slice and out of it), and codes with statistics.
     item.bytes_per_element = size_of(entry.source.dtype) + 2 * size_of(plan.rest_dtype) + 2;
     if (input.quantized(e)) item.bytes_held += input.stored_bytes(e);
+    if (entry.transposed) {
+      // Whole rows are read, so up to two more than a chunk has; quantized ones whole.
+      item.bytes_per_element += size_of(plan.rest_dtype);
+      item.bytes_held +=
+          2 * entry.source.shape.at(1) * (size_of(entry.source.dtype) + 2 * size_of(plan.rest_dtype));
+      if (input.quantized(e)) item.bytes_held += 2 * item.elements * size_of(plan.rest_dtype);
+    }
     if (entry.quantized && plan.quant.method == QuantMethod::kInt8) item.row = entry.source.shape.at(1);
     if (entry.quantized && plan.quant.nested)
       item.bytes_held +=

@@ -107,11 +107,23 @@ std::int64_t ValueReader::stored_bytes(std::size_t tensor) const {
   return bytes;
 }
 
+// The threshold of an int8 weight concerns inputs of a product, not the weight's values.
 const Weight& ValueReader::weight(std::size_t tensor) const {
   Loaded& loaded = loaded_[tensor];
   std::call_once(loaded.once, [&] {
-    // The threshold concerns inputs of a product, not the weight's values.
     loaded.weight = std::make_unique<Weight>(read_weight(checkpoint_, tensors_[tensor].module, 0.0f));
+  });
+  return *loaded.weight;
+}
+
+// As weight(), but values in the order of reading, whole and dense where that is not the stored order.
+const Weight& ValueReader::loaded(std::size_t tensor, DType dtype) const {
+  if (tensors_[tensor].transposed_shape.empty()) return weight(tensor);
+  Loaded& loaded = loaded_[tensor];
+  std::call_once(loaded.once, [&] {
+    const Weight stored = read_weight(checkpoint_, tensors_[tensor].module, 0.0f);
+    loaded.weight =
+        std::make_unique<Weight>(DenseWeight{qtool::transposed(dequantize(stored, dtype).view())});
   });
   return *loaded.weight;
 }
@@ -121,11 +133,12 @@ void ValueReader::release(std::size_t tensor) const { loaded_[tensor].weight.res
 TensorView ValueReader::read(std::size_t tensor, std::int64_t begin, std::int64_t count, DType dtype,
                              ReadBuffers& buffers) const {
   if (quantized(tensor)) {
-    const Tensor values = dequantize_range(weight(tensor), begin, count, dtype);
+    const Tensor values = dequantize_range(loaded(tensor, dtype), begin, count, dtype);
     const std::span<std::byte> out = buffers.converted.take(values.bytes());
     if (!out.empty()) std::memcpy(out.data(), values.data(), out.size());
     return {out.data(), dtype, {count}};
   }
+  if (!tensors_[tensor].transposed_shape.empty()) return transposed(tensor, begin, count, dtype, buffers);
   const StoredTensor& stored = checkpoint_.at(tensors_[tensor].name);
   const std::int64_t size = size_of(stored.info.dtype);
   const std::span<std::byte> raw = buffers.stored.take(count * size);
@@ -134,6 +147,27 @@ TensorView ValueReader::read(std::size_t tensor, std::int64_t begin, std::int64_
   const std::span<std::byte> out = buffers.converted.take(count * size_of(dtype));
   convert(raw.data(), stored.info.dtype, count, dtype, out.data());
   return {out.data(), dtype, {count}};
+}
+
+// Rows of what is read are columns of what is stored: a piece of every stored row.
+TensorView ValueReader::transposed(std::size_t tensor, std::int64_t begin, std::int64_t count, DType dtype,
+                                   ReadBuffers& buffers) const {
+  const StoredTensor& stored = checkpoint_.at(tensors_[tensor].name);
+  const std::int64_t rows = tensors_[tensor].transposed_shape.at(0);
+  const std::int64_t columns = tensors_[tensor].transposed_shape.at(1);
+  if (count == 0) return {nullptr, dtype, {0}};
+  const std::int64_t first = begin / columns, end = (begin + count + columns - 1) / columns;
+  const std::int64_t width = end - first, size = size_of(stored.info.dtype);
+  const std::span<std::byte> raw = buffers.stored.take(columns * width * size);  // [columns, width]
+  for (std::int64_t c = 0; c < columns; ++c)
+    checkpoint_.read(
+        stored, (c * rows + first) * size,
+        raw.subspan(static_cast<std::size_t>(c * width * size), static_cast<std::size_t>(width * size)));
+  const std::span<std::byte> cast = buffers.converted.take(columns * width * size_of(dtype));
+  convert(raw.data(), stored.info.dtype, columns * width, dtype, cast.data());
+  const std::span<std::byte> out = buffers.transposed.take(columns * width * size_of(dtype));
+  transpose(cast.data(), columns, width, size_of(dtype), out.data());
+  return {out.data() + (begin - first * columns) * size_of(dtype), dtype, {count}};
 }
 
 }  // namespace qtool

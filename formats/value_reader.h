@@ -29,7 +29,7 @@ class Buffer {
 
 // What one thread needs to read values.
 struct ReadBuffers {
-  Buffer stored, converted;
+  Buffer stored, converted, transposed;
 };
 
 // A tensor of values: `name` is the stored tensor, `module` its name without ".weight" (both for one that may
@@ -37,6 +37,7 @@ struct ReadBuffers {
 struct ValueTensor {
   std::string name;
   std::string module;
+  Shape transposed_shape = {};  // [rows, columns] of the values read, where the file holds [columns, rows]
 };
 
 class ValueReader {
@@ -49,7 +50,7 @@ class ValueReader {
 
   // Values [begin, begin + count) of the flattened tensor as `dtype`, [count]; valid until `buffers` are used
   // again. Thread-safe. A tensor stored quantized is loaded, packed, by the first call and kept until
-  // release().
+  // release(); one to be transposed, too, as `dtype`, which then is the same in all calls.
   TensorView read(std::size_t tensor, std::int64_t begin, std::int64_t count, DType dtype,
                   ReadBuffers& buffers) const;
 
@@ -62,6 +63,10 @@ class ValueReader {
     std::once_flag once;
     std::unique_ptr<Weight> weight;
   };
+  const Weight& loaded(std::size_t tensor, DType dtype) const;
+  TensorView transposed(std::size_t tensor, std::int64_t begin, std::int64_t count, DType dtype,
+                        ReadBuffers& buffers) const;
+
   const Checkpoint& checkpoint_;
   std::vector<ValueTensor> tensors_;
   std::unique_ptr<Loaded[]> loaded_;
