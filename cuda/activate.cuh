@@ -15,6 +15,10 @@ __device__ __forceinline__ float activate(float x, Activation activation) {
       return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * (x * x * x))));
     case Activation::kRelu:
       return x > 0.0f ? x : 0.0f;
+    case Activation::kRelu2:
+      return x > 0.0f ? x * x : 0.0f;
+    case Activation::kQuickGelu:
+      return x / (1.0f + expf(-1.702f * x));
   }
   return x;
 }

@@ -6,16 +6,17 @@
 #include <cstring>
 #include <utility>
 
-#include "core/convert.h"
 #include "core/error.h"
 #include "cuda/attention.h"
 #include "cuda/device.h"
 #include "cuda/linear.h"
+#include "cuda/make_residents.h"
+#include "cuda/norm.h"
 #include "cuda/pointwise.h"
 #include "cuda/recordings.h"
 #include "cuda/residents.h"
+#include "cuda/rows.h"
 #include "cuda/step_inputs.h"
-#include "cuda/tiles4.h"
 
 namespace qtool {
 namespace {
@@ -25,15 +26,6 @@ using namespace cuda;
 void require(bool holds, const char* what) {
   if (!holds) throw internal_error(std::string("cuda backend: ") + what);
 }
-
-void require_float(DType dtype, const char* what) {
-  if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16)
-    throw Error(ExitCode::kUnsupported, std::string(what) + " of type " + std::string(info(dtype).name) +
-                                            " is not supported on the GPU; known are F32, F16, BF16");
-}
-
-constexpr std::int64_t kMaxInt8Inputs = 131072;  // 127 * 128 * inputs stays below 2^31
-constexpr int kMaxHeadDim = 256;
 
 template <typename Concrete, typename Interface>
 auto& own(Interface& resident) {
@@ -61,72 +53,25 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<Linear> make_linear(Weight weight, std::optional<Tensor> bias,
                                       DType compute_dtype) override {
-    require_float(compute_dtype, "a compute dtype");
-    auto linear = std::make_unique<CudaLinear>();
-    const Shape shape = shape_of(weight);
-    require(shape.size() == 2, "a linear weight has two dimensions");
-    linear->out = shape[0];
-    linear->in = shape[1];
-    linear->compute = compute_dtype;
-    if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
-      require_float(dense->values.dtype(), "a weight");
-      linear->form = WeightForm::kDense;
-      linear->dense_dtype = dense->values.dtype();
-      linear->codes = uploaded(dense->values);
-    } else if (const auto* int8 = std::get_if<Int8Weight>(&weight)) {
-      if (linear->in > kMaxInt8Inputs)
-        throw Error(ExitCode::kUnsupported, "an LLM.int8 weight with " + std::to_string(linear->in) +
-                                                " inputs is not supported: the largest number is " +
-                                                std::to_string(kMaxInt8Inputs));
-      linear->form = WeightForm::kInt8;
-      linear->threshold = int8->threshold;
-      linear->codes = uploaded(int8->codes);
-      linear->scales = uploaded(int8->row_absmax);
-    } else {
-      const auto& block4 = std::get<Block4Weight>(weight);
-      linear->form = form_of(block4, compute_dtype, device_.capability);
-      upload_block4(block4, *linear, stream_.get());
-    }
-    if (bias) {
-      require_float(bias->dtype(), "a bias");
-      require(bias->count() == linear->out, "a bias has as many values as its weight has rows");
-      linear->bias = uploaded(converted(converted(bias->view(), compute_dtype).view(), DType::kF32));
-    }
     note_compute(compute_dtype);
-    return linear;
+    return make_cuda_linear(weight, bias, compute_dtype, device_, stream_);
   }
 
-  std::unique_ptr<Table> make_table(Tensor values) override {
-    require_float(values.dtype(), "an embedding or norm");
-    auto table = std::make_unique<CudaTable>();
-    table->dtype = values.dtype();
-    table->cols = values.shape().back();
-    table->rows = values.count() / table->cols;
-    table->memory = uploaded(values);
-    return table;
-  }
+  std::unique_ptr<Table> make_table(Tensor values) override { return make_cuda_table(values, stream_); }
 
   std::unique_ptr<Linear> make_tied_head(const Table& embedding, DType compute_dtype) override {
-    require_float(compute_dtype, "a compute dtype");
-    const auto& table = own<CudaTable>(embedding);
-    auto linear = std::make_unique<CudaLinear>();
-    linear->form = WeightForm::kDense;
-    linear->tied = table.memory.as<void>();
-    linear->dense_dtype = table.dtype;
-    linear->out = table.rows;
-    linear->in = table.cols;
-    linear->compute = compute_dtype;
     note_compute(compute_dtype);
-    return linear;
+    return make_cuda_tied_head(own<CudaTable>(embedding), compute_dtype);
   }
 
-  std::unique_ptr<Rope> make_rope(std::int64_t positions, int rotary_dim) override {
+  std::unique_ptr<Rope> make_rope(std::int64_t positions, int rotary_dim, RopePairs pairs) override {
     auto rope = std::make_unique<CudaRope>();
     const std::int64_t bytes = positions * (rotary_dim / 2) * 4;
     rope->cos = Buffer(Place::kDevice, bytes);
     rope->sin = Buffer(Place::kDevice, bytes);
     rope->positions = positions;
     rope->rotary_dim = rotary_dim;
+    rope->pairs = pairs;
     return rope;
   }
 
@@ -137,30 +82,13 @@ class CudaBackend final : public Backend {
     const auto bytes = static_cast<std::int64_t>(cos.size_bytes());
     require(cos.size() == sin.size() && first_position >= 0 && offset * 4 + bytes <= table.cos.bytes(),
             "set_rope writes within the table");
-    send(table.cos.as<float>() + offset, cos.data(), bytes);
-    send(table.sin.as<float>() + offset, sin.data(), bytes);
+    send(table.cos.as<float>() + offset, cos.data(), bytes, stream_);
+    send(table.sin.as<float>() + offset, sin.data(), bytes, stream_);
   }
 
   std::unique_ptr<Cache> make_cache(int layers, int sequences, std::int64_t positions, int kv_heads,
                                     int head_dim, DType dtype) override {
-    require_float(dtype, "a key/value cache");
-    if (head_dim > kMaxHeadDim)
-      throw Error(ExitCode::kUnsupported,
-                  "heads of " + std::to_string(head_dim) +
-                      " columns are not supported on the GPU: the largest number is " +
-                      std::to_string(kMaxHeadDim));
-    auto cache = std::make_unique<CudaCache>();
-    const std::int64_t bytes =
-        std::int64_t{layers} * sequences * positions * kv_heads * head_dim * size_of(dtype);
-    cache->keys = Buffer(Place::kDevice, bytes);
-    cache->values = Buffer(Place::kDevice, bytes);
-    cache->dtype = dtype;
-    cache->layers = layers;
-    cache->sequences = sequences;
-    cache->positions = positions;
-    cache->kv_heads = kv_heads;
-    cache->head_dim = head_dim;
-    return cache;
+    return make_cuda_cache(layers, sequences, positions, kv_heads, head_dim, dtype);
   }
 
   void embed(const Table& embedding, std::span<const std::int32_t> ids, Array& out) override {
@@ -179,14 +107,32 @@ class CudaBackend final : public Backend {
                   stream_.get());
   }
 
-  void rms_norm(const Array& x, const Table& weight, float eps, std::int64_t rows, Array& out) override {
+  void add_positions(Array& x, const Table& positions, std::int64_t first,
+                     std::span<const Segment> segments) override {
+    const auto& table = own<CudaTable>(positions);
+    auto& to = own<CudaArray>(x);
+    for (const Segment& segment : segments)
+      require(first + segment.position >= 0 && first + segment.position + segment.tokens <= table.rows,
+              "add_positions stays within its table");
+    inputs_.set_segments(segments);
+    require(table.cols == to.cols && inputs_.tokens() <= to.rows, "add_positions' widths agree");
+    cuda::add_positions(stream_of(to, inputs_.tokens()), values_of(positions), first, inputs_.places(),
+                        inputs_.tokens(), to.cols, stream_.get());
+  }
+
+  void norm(const Array& x, const Norm& norm, std::int64_t rows, Array& out) override {
     const auto& from = own<CudaArray>(x);
     auto& to = own<CudaArray>(out);
-    require(from.cols == to.cols && own<CudaTable>(weight).cols == from.cols && from.dtype == DType::kF32,
-            "rms_norm's widths agree");
-    to.dtype = activations_;
-    cuda::rms_norm(from.memory.as<float>(), values_of(weight), eps, rows, from.cols, to.values(),
-                   stream_.get());
+    require(from.cols == to.cols && rows <= to.rows, "norm's widths agree");
+    if (&from != &to) to.dtype = activations_;
+    run_norm(from, norm, 1, rows, to);
+  }
+
+  void norm_groups(Array& x, const Norm& norm, int groups, std::int64_t rows) override {
+    auto& values = own<CudaArray>(x);
+    require(groups > 0 && values.cols % groups == 0 && rows <= values.rows,
+            "norm_groups' pieces fill the row");
+    run_norm(values, norm, groups, rows, values);
   }
 
   void linear(const Array& x, const Linear& weight, std::int64_t rows, Array& out) override {
@@ -198,13 +144,35 @@ class CudaBackend final : public Backend {
     linear_.run({.x = from.values()}, linears, rows, outs);
   }
 
-  void rope_append(Array& q, Array& k, const Array& v, const Rope& rope, int heads,
+  void split(const Array& fused, int groups, std::int64_t rows, std::span<Array* const> outs) override {
+    const auto& from = own<CudaArray>(fused);
+    require(groups > 0 && outs.size() <= kMostSplit && rows <= from.rows, "split has at most four outputs");
+    SplitProblem problem;
+    problem.fused = from.memory.as<void>();
+    problem.parts = static_cast<int>(outs.size());
+    problem.groups = groups;
+    problem.element = static_cast<int>(size_of(from.dtype));
+    problem.rows = rows;
+    std::int64_t cols = 0;
+    for (std::size_t i = 0; i < outs.size(); ++i) {
+      auto& to = own<CudaArray>(*outs[i]);
+      require(to.cols % groups == 0 && rows <= to.rows, "split's outputs take an equal share of each group");
+      to.dtype = from.dtype;
+      problem.outs[i] = to.memory.as<void>();
+      problem.widths[i] = static_cast<int>(to.cols / groups);
+      cols += to.cols;
+    }
+    require(cols == from.cols, "split's widths agree");
+    cuda::split(problem, stream_.get());
+  }
+
+  void rope_append(Array& q, Array& k, const Array& v, const Rope* rope, int heads,
                    std::span<const Segment> segments, int layer, Cache& cache) override {
     auto& target = own<CudaCache>(cache);
-    const auto& table = own<CudaRope>(rope);
+    const auto* table = static_cast<const CudaRope*>(rope);
     check_segments(segments, target, layer);
     for (const Segment& segment : segments)
-      require(segment.position + segment.tokens <= table.positions,
+      require(!table || segment.position + segment.tokens <= table->positions,
               "rope_append reads within the rotary table");
     require(own<CudaArray>(q).dtype == own<CudaArray>(k).dtype &&
                 own<CudaArray>(k).dtype == own<CudaArray>(v).dtype,
@@ -215,7 +183,7 @@ class CudaBackend final : public Backend {
                         table, heads, inputs_.places(), inputs_.tokens(), layer, target, stream_.get());
   }
 
-  void attention(const Array& q, const Cache& cache, int layer, int heads, float scale,
+  void attention(const Array& q, const Cache& cache, int layer, int heads, const AttentionOptions& options,
                  std::span<const Segment> segments, Array& out) override {
     const auto& source = own<CudaCache>(cache);
     check_segments(segments, source, layer);
@@ -227,7 +195,7 @@ class CudaBackend final : public Backend {
     problem.cache = &source;
     problem.layer = layer;
     problem.heads = heads;
-    problem.scale = scale;
+    problem.rule = rule_of(options, heads);
     problem.q = own<CudaArray>(q).values();
     problem.out = to.values();
     problem.rows = inputs_.tokens();
@@ -236,8 +204,8 @@ class CudaBackend final : public Backend {
     problem.tile_count = inputs_.tile_count();
     problem.longest = inputs_.longest();
     problem.multiprocessors = device_.multiprocessors;
-    partials_.reserve(
-        partial_floats(problem.rows, heads, source.head_dim, problem.longest, device_.multiprocessors) * 4);
+    problem.capability = device_.capability;
+    partials_.reserve(partial_floats(problem) * 4);
     const std::int64_t counters = problem.rows * heads * 4;
     if (counters > arrived_.bytes()) {
       arrived_ = Buffer(Place::kDevice, counters);
@@ -249,41 +217,66 @@ class CudaBackend final : public Backend {
     cuda::attention(problem, stream_.get());
   }
 
-  void gate(Array& gate, const Array& up, Activation activation, std::int64_t rows) override {
+  void gate(Array& gate, const Array* up, Activation activation, std::int64_t rows) override {
     auto& to = own<CudaArray>(gate);
-    require(to.dtype == own<CudaArray>(up).dtype && to.cols == own<CudaArray>(up).cols, "gate and up agree");
-    cuda::gate(to.values(), own<CudaArray>(up).values(), activation, rows * to.cols, stream_.get());
+    const Values factor = up ? own<CudaArray>(*up).values() : Values{};
+    require(rows <= to.rows && (!up || (to.dtype == factor.dtype && to.cols == own<CudaArray>(*up).cols)),
+            "gate and up agree");
+    cuda::gate(to.values(), factor, activation, rows * to.cols, stream_.get());
   }
 
-  void add(Array& x, const Array& y, std::int64_t rows) override {
+  void add(Array& x, const Array& y, float scale, std::int64_t rows) override {
     auto& to = own<CudaArray>(x);
-    require(to.dtype == DType::kF32 && to.cols == own<CudaArray>(y).cols, "the residual stream is float32");
-    cuda::add(to.memory.as<float>(), own<CudaArray>(y).values(), rows * to.cols, stream_.get());
+    require(to.cols == own<CudaArray>(y).cols && rows <= to.rows, "add's widths agree");
+    cuda::add(stream_of(to, rows), own<CudaArray>(y).values(), scale, rows * to.cols, stream_.get());
+  }
+
+  void clear(Array& x, std::int64_t rows) override {
+    auto& to = own<CudaArray>(x);
+    require(rows <= to.rows, "clear stays within its array");
+    to.dtype = DType::kF32;
+    check(
+        cudaMemsetAsync(to.memory.as<void>(), 0, static_cast<std::size_t>(rows * to.cols * 4), stream_.get()),
+        "clearing values");
+  }
+
+  void scale(Array& x, float factor, std::int64_t rows) override { change(x, Change::kScale, factor, rows); }
+  void clamp(Array& x, float limit, std::int64_t rows) override { change(x, Change::kClamp, limit, rows); }
+  void softcap(Array& x, float cap, std::int64_t rows) override { change(x, Change::kSoftcap, cap, rows); }
+
+  void scatter_add(const Array& y, std::span<const std::int64_t> rows, std::span<const float> weights,
+                   Array& x) override {
+    const auto& from = own<CudaArray>(y);
+    auto& to = own<CudaArray>(x);
+    const auto count = static_cast<std::int64_t>(rows.size());
+    require(from.cols == to.cols && rows.size() == weights.size() && count <= from.rows,
+            "scatter_add's widths agree");
+    check_rows(rows, to);
+    inputs_.set_rows(rows);
+    inputs_.set_weights(weights);
+    cuda::scatter_add(from.values(), inputs_.rows(), inputs_.weights(), count, to.cols,
+                      stream_of(to, to.rows), stream_.get());
   }
 
   void gather(const Array& x, std::span<const std::int64_t> rows, Array& out) override {
     const auto& from = own<CudaArray>(x);
     auto& to = own<CudaArray>(out);
-    require(from.dtype == DType::kF32 && static_cast<std::int64_t>(rows.size()) <= to.rows,
-            "gather writes within its output");
-    to.dtype = DType::kF32;
+    const auto count = static_cast<std::int64_t>(rows.size());
+    require(from.cols == to.cols && count <= to.rows, "gather writes within its output");
+    check_rows(rows, from);
+    to.dtype = from.dtype;
     inputs_.set_rows(rows);
-    cuda::gather(from.memory.as<float>(), inputs_.rows(), static_cast<std::int64_t>(rows.size()), from.cols,
-                 to.memory.as<float>(), stream_.get());
+    cuda::gather(from.memory.as<void>(), static_cast<int>(size_of(from.dtype)), inputs_.rows(), count,
+                 from.cols, to.memory.as<void>(), stream_.get());
   }
 
   void read(const Array& x, std::int64_t rows, std::span<float> out) override {
     const auto& from = own<CudaArray>(x);
     const std::int64_t count = rows * from.cols;
-    require(static_cast<std::int64_t>(out.size()) >= count, "read fits its output");
+    require(rows <= from.rows && static_cast<std::int64_t>(out.size()) >= count, "read fits its output");
     if (count == 0) return;
-    fetched_.reserve(count * 4);
     pinned_.reserve(count * 4);
-    Values source = from.values();
-    if (from.dtype != DType::kF32) {
-      source = {fetched_.as<void>(), DType::kF32};
-      convert(from.values(), count, source, stream_.get());
-    }
+    const Values source = from.dtype == DType::kF32 ? from.values() : widened(from, rows);
     fetch(source.data, count * 4);
     std::memcpy(out.data(), pinned_.as<void>(), static_cast<std::size_t>(count * 4));
   }
@@ -292,43 +285,49 @@ class CudaBackend final : public Backend {
     const auto& from = own<CudaArray>(x);
     require(columns == from.cols && static_cast<std::int64_t>(out.size()) >= rows, "argmax fits its output");
     if (rows == 0) return;
-    fetched_.reserve(rows * 4);
+    widened_.reserve(rows * 4);
     pinned_.reserve(rows * 4);
-    cuda::argmax(from.values(), rows, columns, fetched_.as<std::int32_t>(), stream_.get());
-    fetch(fetched_.as<void>(), rows * 4);
+    cuda::argmax(from.values(), rows, columns, widened_.as<std::int32_t>(), stream_.get());
+    fetch(widened_.as<void>(), rows * 4);
     std::memcpy(out.data(), pinned_.as<void>(), static_cast<std::size_t>(rows * 4));
   }
 
-  void norm_linears(const Array& x, const Table& norm, float eps, std::span<const Linear* const> linears,
-                    std::int64_t rows, Array&, std::span<Array* const> outs) override {
+  // Products take the plainest norm with them; other norms are computed before.
+  void norm_linears(const Array& x, const Norm& norm, std::span<const Linear* const> linears,
+                    std::int64_t rows, Array& scratch, std::span<Array* const> outs) override {
     const auto& from = own<CudaArray>(x);
-    require(from.dtype == DType::kF32 && own<CudaTable>(norm).cols == from.cols,
-            "norm_linears' widths agree");
+    if (norm.kind != NormKind::kRms || !norm.weight || norm.bias || from.dtype != DType::kF32 ||
+        linears.size() > kMostShared)
+      return Backend::norm_linears(x, norm, linears, rows, scratch, outs);
+    require(own<CudaTable>(*norm.weight).count() == from.cols, "norm_linears' widths agree");
     LinearInput input;
     input.source = Source::kNorm;
     input.x = from.values();
-    input.weight = values_of(norm);
-    input.eps = eps;
+    input.weight = values_of(*norm.weight);
+    input.weight_offset = norm.weight_offset;
+    input.eps = norm.eps;
     run_group(input, linears, rows, outs);
   }
 
-  void linear_add(const Array& y, const Linear& weight, std::int64_t rows, Array& scratch,
+  void linear_add(const Array& y, const Linear& weight, float scale, std::int64_t rows, Array& scratch,
                   Array& x) override {
+    if (scale != 1.0f) return Backend::linear_add(y, weight, scale, rows, scratch, x);
     LinearInput input;
     input.x = own<CudaArray>(y).values();
-    require(own<CudaArray>(x).dtype == DType::kF32, "the residual stream is float32");
-    linear_.run_add(input, own<CudaLinear>(weight), rows, own<CudaArray>(scratch), own<CudaArray>(x));
+    run_add(input, weight, rows, scratch, x);
   }
 
-  void gated_linear_add(Array& gate, const Array& up, Activation activation, const Linear& weight,
-                        std::int64_t rows, Array& scratch, Array& x) override {
+  void gated_linear_add(Array& gate, const Array* up, Activation activation, const Linear& weight,
+                        float scale, std::int64_t rows, Array& scratch, Array& x) override {
+    if (!up || scale != 1.0f)
+      return Backend::gated_linear_add(gate, up, activation, weight, scale, rows, scratch, x);
     LinearInput input;
     input.source = Source::kGated;
     input.x = own<CudaArray>(gate).values();
-    input.up = own<CudaArray>(up).values();
+    input.up = own<CudaArray>(*up).values();
     input.activation = activation;
-    require(input.x.dtype == input.up.dtype && own<CudaArray>(x).dtype == DType::kF32, "gate and up agree");
-    linear_.run_add(input, own<CudaLinear>(weight), rows, own<CudaArray>(scratch), own<CudaArray>(x));
+    require(input.x.dtype == input.up.dtype, "gate and up agree");
+    run_add(input, weight, rows, scratch, x);
   }
 
   std::unique_ptr<Recordings> make_recordings() override { return std::make_unique<GraphRecordings>(); }
@@ -345,7 +344,7 @@ class CudaBackend final : public Backend {
         .run({inputs_.tokens(), inputs_.longest()}, stream_.get(), body, [this] {
           std::vector<const void*> places = linear_.workspaces();
           for (const void* place :
-               {partials_.as<const void>(), arrived_.as<const void>(),
+               {partials_.as<const void>(), arrived_.as<const void>(), widened_.as<const void>(),
                 static_cast<const void*>(inputs_.ids()), static_cast<const void*>(inputs_.places()),
                 static_cast<const void*>(inputs_.tiles())})
             places.push_back(place);
@@ -361,12 +360,77 @@ class CudaBackend final : public Backend {
 
  private:
   static constexpr std::int64_t kMostRecordedTokens = 256;
+  static constexpr std::size_t kMostShared = 3;  // layers of one launch that share an input
+
+  void run_norm(const CudaArray& x, const Norm& norm, int groups, std::int64_t rows, const CudaArray& out) {
+    const NormRule rule{norm.kind, norm.eps, norm.weight ? values_of(*norm.weight) : Values{},
+                        norm.weight_offset, norm.bias ? values_of(*norm.bias) : Values{}};
+    const Table* table = norm.weight ? norm.weight : norm.bias;
+    const std::int64_t width = table ? own<CudaTable>(*table).count() : x.cols;
+    require((width == x.cols || width == x.cols / groups) &&
+                (!norm.bias || own<CudaTable>(*norm.bias).count() == width),
+            "a norm's tables have the columns of a piece or of a row");
+    cuda::norm(x.values(), rule, groups, width == x.cols, rows, x.cols, out.values(), stream_.get());
+  }
+
+  static ScoreRule rule_of(const AttentionOptions& options, int heads) {
+    ScoreRule rule;
+    rule.scale = options.scale;
+    rule.softcap = options.softcap;
+    if (options.window > 0) rule.window = static_cast<int>(std::min<std::int64_t>(options.window, kNoWindow));
+    if (options.slopes) {
+      const auto& slopes = own<CudaTable>(*options.slopes);
+      require(slopes.dtype == DType::kF32 && slopes.count() == heads, "there is a slope for each head");
+      rule.slopes = slopes.memory.as<float>();
+      rule.slopes_bfloat16 = options.slopes_bfloat16;
+    }
+    return rule;
+  }
+
+  void change(Array& x, Change how, float number, std::int64_t rows) {
+    const auto& values = own<CudaArray>(x);
+    require(rows <= values.rows, "an operation stays within its array");
+    cuda::change(values.values(), how, number, rows * values.cols, stream_.get());
+  }
+
+  // The first rows of x in float32, beside it.
+  Values widened(const CudaArray& x, std::int64_t rows) {
+    widened_.reserve(rows * x.cols * 4);
+    const Values wide{widened_.as<void>(), DType::kF32};
+    convert(x.values(), rows * x.cols, wide, stream_.get());
+    return wide;
+  }
+
+  // What sums are added to is float32: a product that begins a residual stream is widened where it lies.
+  float* stream_of(CudaArray& x, std::int64_t rows) {
+    if (x.dtype != DType::kF32) {
+      const Values wide = widened(x, rows);
+      x.dtype = DType::kF32;
+      convert(wide, rows * x.cols, x.values(), stream_.get());
+    }
+    return x.memory.as<float>();
+  }
+
+  void run_add(const LinearInput& input, const Linear& weight, std::int64_t rows, Array& scratch, Array& x) {
+    const auto& linear = own<CudaLinear>(weight);
+    auto& between = own<CudaArray>(scratch);
+    auto& to = own<CudaArray>(x);
+    require(linear.out == to.cols && linear.out == between.cols && rows <= to.rows && rows <= between.rows,
+            "a product has the residual stream's columns");
+    stream_of(to, rows);
+    linear_.run_add(input, linear, rows, between, to);
+  }
+
+  static void check_rows(std::span<const std::int64_t> rows, const CudaArray& array) {
+    for (const std::int64_t row : rows)
+      require(row >= 0 && row < array.rows, "a list of rows stays within its array");
+  }
 
   void run_group(const LinearInput& input, std::span<const Linear* const> linears, std::int64_t rows,
                  std::span<Array* const> outs) {
-    const CudaLinear* layers[3] = {};
-    CudaArray* arrays[3] = {};
-    require(linears.size() <= 3 && linears.size() == outs.size(), "at most three layers share an input");
+    const CudaLinear* layers[kMostShared] = {};
+    CudaArray* arrays[kMostShared] = {};
+    require(linears.size() == outs.size(), "each layer has an output");
     for (std::size_t i = 0; i < linears.size(); ++i) {
       layers[i] = &own<CudaLinear>(*linears[i]);
       arrays[i] = &own<CudaArray>(*outs[i]);
@@ -398,25 +462,13 @@ class CudaBackend final : public Backend {
     computes_ = true;
   }
 
-  void send(void* to, const void* from, std::int64_t bytes) {
-    check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_.get()),
-          "copying to the GPU");
-    stream_.wait();
-  }
-
-  Buffer uploaded(const Tensor& tensor) {
-    Buffer buffer(Place::kDevice, (tensor.bytes() + 15) / 16 * 16);
-    send(buffer.as<void>(), tensor.data(), tensor.bytes());
-    return buffer;
-  }
-
   Device device_;
   Stream stream_;
   StepInputs inputs_;
   LinearRunner linear_;
   DType activations_ = DType::kF32;
   bool computes_ = false;
-  Buffer partials_, arrived_, fetched_;
+  Buffer partials_, arrived_, widened_;
   Buffer pinned_{Place::kPinnedHost, 0};
 };
 

@@ -39,18 +39,23 @@ __device__ __forceinline__ float load_typed(const void* x, std::int64_t at, DTyp
   return static_cast<const float*>(x)[at];
 }
 
+// A code of an outlier's column as a value of the layer's type.
+__device__ __forceinline__ float outlier_weight(float code, float row_absmax, DType type) {
+  const float per_code = __uint_as_float(0x3c010204u);  // 1 / 127
+  return round_to(__fmul_rn(__fmul_rn(code, row_absmax), per_code), type);
+}
+
 // value + sum over the outlier columns of x * weight in the layer's type
 __device__ __forceinline__ float add_outliers(float value, const OutlierView& outliers,
                                               const std::int8_t* weight, std::int64_t row, float row_absmax,
                                               std::int64_t token, DType type) {
   const int count = *outliers.count;
   if (count == 0) return value;
-  const float per_code = __uint_as_float(0x3c010204u);  // 1 / 127
   float sum = 0.0f;
   for (int i = 0; i < count; ++i) {
     const int column = outliers.columns[i];
     const float code = static_cast<float>(weight[row * outliers.all_columns + column]);
-    const float w = round_to(__fmul_rn(__fmul_rn(code, row_absmax), per_code), type);
+    const float w = outlier_weight(code, row_absmax, type);
     sum = fmaf(load_typed(outliers.x, token * outliers.all_columns + column, type), w, sum);
   }
   return round_to(value + sum, type);

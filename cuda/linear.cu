@@ -3,11 +3,14 @@
 #include <bit>
 
 #include "core/error.h"
+#include "cuda/batch4.h"
 #include "cuda/generic_linear.h"
 #include "cuda/int8_linear.h"
 #include "cuda/launch.cuh"
 #include "cuda/linear.h"
+#include "cuda/norm.h"
 #include "cuda/one_token4.h"
+#include "cuda/one_token_rows.h"
 #include "cuda/small_linear.h"
 #include "cuda/tiles4.h"
 
@@ -17,8 +20,12 @@ namespace {
 // Up to here the weights are read once per 32 tokens; beyond, dequantizing them
 // first is faster.
 constexpr std::int64_t kFewTokens = 64;
-constexpr std::int64_t kPanelBytes = 16 << 20;  // dequantized weights that stay in the L2 cache beside the
-                                                // activations
+constexpr std::int64_t kBatchTokens = 128;  // the same where batch4.h takes the product
+// Dequantized weights that stay in the L2 cache beside the activations: with
+// few tokens more of them, for the library cuts a product into tiles of
+// kProductTile squared, one to a multiprocessor at least.
+constexpr std::int64_t kPanelBytes = 16 << 20, kMostPanelBytes = 36 << 20;
+constexpr std::int64_t kProductTile = 128;
 constexpr std::int64_t kGenericTokens = 16;  // in float32: up to here decoding each weight anew costs little
 
 std::byte* offset(void* data, std::int64_t bytes) { return static_cast<std::byte*>(data) + bytes; }
@@ -67,7 +74,7 @@ void LinearRunner::run_add(const LinearInput& input, const CudaLinear& linear, s
   const Job job{&input, linears, rows, outs, residual.memory.as<float>()};
   if (rows == 0 || run_few(job)) return;
   run_one(job, 0);
-  add(job.residual, out.values(), rows * linear.out, stream_);
+  add(job.residual, out.values(), 1.0f, rows * linear.out, stream_);
 }
 
 // The inputs as values of `type`, where they are or in a workspace.
@@ -77,7 +84,8 @@ Values LinearRunner::typed_input(const LinearInput& input, std::int64_t rows, st
   typed_.reserve(rows * in * size_of(type));
   const Values typed{typed_.as<void>(), type};
   if (input.source == Source::kNorm)
-    rms_norm(static_cast<const float*>(input.x.data), input.weight, input.eps, rows, in, typed, stream_);
+    norm(input.x, {NormKind::kRms, input.eps, input.weight, input.weight_offset, {}}, 1, false, rows, in,
+         typed, stream_);
   else
     convert(input.x, rows * in, typed, stream_);
   return typed;
@@ -110,7 +118,8 @@ LinearRunner::Int8Prepared LinearRunner::prepare_int8(const CudaLinear& linear, 
 bool LinearRunner::run_few(const Job& job) {
   const CudaLinear& first = *job.linears[0];
   const bool alone = !blas_ && first.form != WeightForm::kDense;  // tiles have no other way then
-  if (job.rows > kFewTokens && !alone) return false;
+  const bool batches = is_tiles(first) && most_batch4_tokens(device_.capability, device_.shared_bytes) > 0;
+  if (job.rows > (batches ? kBatchTokens : kFewTokens) && !alone) return false;
   for (const CudaLinear* linear : job.linears)
     if (!takes_small(*linear, device_.capability) || !can_share(*linear, first)) return false;
 
@@ -124,17 +133,39 @@ bool LinearRunner::run_few(const Job& job) {
   problem.type = first.compute;
   problem.residual = job.residual;
   problem.multiprocessors = device_.multiprocessors;
+  problem.clusters = device_.capability >= 90;
   const std::int64_t padded = problem.units * std::int64_t{kUnitColumns};
   HalfInputs inputs{job.input->source,     job.input->x,  job.input->weight, job.input->eps, job.input->up,
                     job.input->activation, first.compute, job.rows,          first.in,       padded};
+  inputs.weight_offset = job.input->weight_offset;
+  for (std::size_t i = 0; i < job.linears.size(); ++i) {
+    problem.parts[i] = small_part(*job.linears[i]);
+    problem.parts[i].y = job.outs[i]->memory.as<void>();
+  }
+  const bool batch = batches && pays_batch4(problem, job.rows);
+  if (job.rows > kFewTokens && !batch && !alone) return false;
   if (is_tiles(first) && job.rows == 1 && takes_one_token(inputs, device_.capability, device_.shared_bytes)) {
     problem.tokens = 1;
-    for (std::size_t i = 0; i < job.linears.size(); ++i) {
-      problem.parts[i] = small_part(*job.linears[i]);
-      problem.parts[i].y = job.outs[i]->memory.as<void>();
-    }
     launch_one_token4(problem, inputs, first.form == WeightForm::kTiles4, stream_);
     return true;
+  }
+  Values typed{};
+  if (!is_tiles(first)) {
+    const auto run_row = [&] {
+      if (job.rows != 1 ||
+          !takes_one_token_rows(problem, inputs, first.form, device_.capability, device_.shared_bytes))
+        return false;
+      problem.tokens = 1;
+      launch_one_token_rows(problem, inputs, first.form, first.threshold, stream_);
+      return true;
+    };
+    if (run_row()) return true;
+    // The kernel for more tokens reads whole units of inputs.
+    if (first.form == WeightForm::kDense && first.in % kUnitColumns != 0) return false;
+    typed = typed_input(*job.input, job.rows, first.in, first.compute);
+    inputs.x = typed;
+    inputs.source = Source::kValues;
+    if (run_row()) return true;
   }
   if (is_tiles(first)) {
     // Scales first: the inputs behind them stay aligned.
@@ -147,7 +178,6 @@ bool LinearRunner::run_few(const Job& job) {
     problem.x_scales = half_.as<float>();
     problem.x_stride = padded;
   } else if (first.form == WeightForm::kInt8) {
-    const Values typed = typed_input(*job.input, job.rows, first.in, first.compute);
     const Int8Prepared prepared = prepare_int8(first, typed, job.rows);
     problem.x = prepared.inputs.codes;
     problem.x_scales = prepared.inputs.absmax;
@@ -156,16 +186,17 @@ bool LinearRunner::run_few(const Job& job) {
     problem.outlier_columns = prepared.inputs.outlier_columns;
     problem.outlier_x = prepared.inputs.typed;
   } else {
-    if (first.in % kUnitColumns != 0) return false;  // its kernel reads whole units of inputs
-    problem.x = typed_input(*job.input, job.rows, first.in, first.compute).data;
+    problem.x = typed.data;
     problem.x_stride = first.in;
   }
 
   const std::int64_t element = first.form == WeightForm::kInt8 ? 1 : 2,
                      typed_element = size_of(first.compute);
   const SmallProblem whole = problem;
-  for (std::int64_t done = 0; done < job.rows; done += kSmallTokens) {
-    problem.tokens = static_cast<int>(std::min<std::int64_t>(kSmallTokens, job.rows - done));
+  const std::int64_t most =
+      batch ? most_batch4_tokens(device_.capability, device_.shared_bytes) : kSmallTokens;
+  for (std::int64_t done = 0; done < job.rows; done += most) {
+    problem.tokens = static_cast<int>(std::min(most, job.rows - done));
     problem.x = offset(whole.x, done * whole.x_stride * element);
     if (whole.x_scales) problem.x_scales = whole.x_scales + done;
     if (whole.outlier_x) problem.outlier_x = offset(whole.outlier_x, done * first.in * typed_element);
@@ -174,7 +205,10 @@ bool LinearRunner::run_few(const Job& job) {
       problem.parts[i] = small_part(*job.linears[i]);
       problem.parts[i].y = offset(job.outs[i]->memory.as<void>(), done * job.linears[i]->out * typed_element);
     }
-    launch_small(problem, first.form, first.dense_dtype, stream_);
+    if (batch)
+      launch_batch4(problem, first.form == WeightForm::kTiles4, stream_);
+    else
+      launch_small(problem, first.form, first.dense_dtype, stream_);
   }
   return true;
 }
@@ -208,7 +242,12 @@ void LinearRunner::run_panels(const CudaLinear& linear, const void* x, std::int6
   const bool ready = linear.form == WeightForm::kDense && linear.dense_dtype == type;
   std::int64_t panel_rows = linear.out;
   if (!ready) {
-    panel_rows = std::clamp<std::int64_t>(kPanelBytes / (linear.in * element) / 256 * 256, 256, linear.out);
+    const std::int64_t row_bytes = linear.in * element;
+    const std::int64_t filling = device_.multiprocessors * kProductTile * kProductTile / rows;
+    const std::int64_t wanted = std::max<std::int64_t>(
+        256, std::clamp(filling, kPanelBytes / row_bytes, kMostPanelBytes / row_bytes));
+    panel_rows = ceil_div(ceil_div(linear.out, ceil_div(linear.out, wanted)), 256) * 256;
+    panel_rows = std::min(panel_rows, linear.out);
     panel_.reserve(panel_rows * linear.in * element);
   }
   for (std::int64_t first = 0; first < linear.out; first += panel_rows) {

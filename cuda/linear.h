@@ -18,13 +18,14 @@
 
 namespace qtool::cuda {
 
-// What goes into a linear layer: values as they are, a norm of them, or a gated
-// product.
+// What goes into a linear layer: values as they are, a norm of them (NormKind::kRms
+// with a weight and no bias), or a gated product.
 struct LinearInput {
   Source source = Source::kValues;
   Values x = {};       // [rows, in]; kNorm: float32
   Values weight = {};  // kNorm: [in]
   float eps = 0.0f;
+  float weight_offset = 0.0f;
   Values up = {};  // kGated; x is overwritten where no fused kernel takes the product
   Activation activation = Activation::kSilu;
 };

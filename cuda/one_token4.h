@@ -6,8 +6,7 @@
 
 namespace qtool::cuda {
 
-// Whether the inputs fit in a thread block's registers, and the rest on the
-// device.
+// Whether the inputs fit in a thread block's registers, and the rest on the device.
 bool takes_one_token(const HalfInputs& inputs, int capability, int shared_bytes);
 
 // `linear` with one token and no x; `inputs` with one row and no out.

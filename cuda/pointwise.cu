@@ -21,91 +21,30 @@ __device__ __forceinline__ std::int64_t first_index() {
 }
 __device__ __forceinline__ std::int64_t stride() { return static_cast<std::int64_t>(gridDim.x) * kThreads; }
 
-template <typename T>
-__global__ void embed_kernel(const T* table, std::int64_t cols, const std::int32_t* ids, std::int64_t rows,
-                             float* out) {
-  join_stream();
-  for (std::int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const T* from = table + ids[row] * cols;
-    for (std::int64_t i = threadIdx.x; i < cols; i += kThreads) out[row * cols + i] = to_float(from[i]);
-  }
-}
-
-template <typename W, typename T>
-__global__ void __launch_bounds__(kThreads)
-    norm_kernel(const float* x, const W* weight, float eps, std::int64_t cols, T* out) {
-  __shared__ float scratch[kThreads / 32];
-  join_stream();
-  const float* from = x + blockIdx.x * cols;
-  T* to = out + blockIdx.x * cols;
-  float sum = 0.0f;
-  for (std::int64_t i = threadIdx.x; i < cols; i += kThreads) sum += from[i] * from[i];
-  const float factor = 1.0f / sqrtf(block_sum<kThreads>(sum, scratch) / static_cast<float>(cols) + eps);
-  for (std::int64_t i = threadIdx.x; i < cols; i += kThreads)
-    to[i] = from_float<T>(to_float(weight[i]) * (from[i] * factor));
-}
-
-// Where rows are a multiple of 8 columns wide and fit in registers: read once,
-// 16 bytes at a time.
-constexpr int kNormVectors = 4;  // of 8 columns per thread: 8192 columns
-template <typename W, typename T>
-__global__ void __launch_bounds__(kThreads)
-    wide_norm_kernel(const float* x, const W* weight, float eps, int cols, T* out) {
-  __shared__ float scratch[kThreads / 32];
-  join_stream();
-  const float* from = x + static_cast<std::int64_t>(blockIdx.x) * cols;
-  T* to = out + static_cast<std::int64_t>(blockIdx.x) * cols;
-  Vec<float> values[kNormVectors][2];
-  float sum = 0.0f;
-#pragma unroll
-  for (int v = 0; v < kNormVectors; ++v) {
-    const int at = (v * kThreads + static_cast<int>(threadIdx.x)) * 8;
-    if (at < cols) {
-      values[v][0] = *reinterpret_cast<const Vec<float>*>(from + at);
-      values[v][1] = *reinterpret_cast<const Vec<float>*>(from + at + 4);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) sum += values[v][i / 4].values[i % 4] * values[v][i / 4].values[i % 4];
-    }
-  }
-  const float factor = 1.0f / sqrtf(block_sum<kThreads>(sum, scratch) / static_cast<float>(cols) + eps);
-#pragma unroll
-  for (int v = 0; v < kNormVectors; ++v) {
-    const int at = (v * kThreads + static_cast<int>(threadIdx.x)) * 8;
-    if (at < cols) {
-      Vec<T, 8> result;
-#pragma unroll
-      for (int i = 0; i < 8; ++i)
-        result.values[i] =
-            from_float<T>(to_float(weight[at + i]) * (values[v][i / 4].values[i % 4] * factor));
-      if constexpr (sizeof(T) == 2) {
-        *reinterpret_cast<Vec<T, 8>*>(to + at) = result;
-      } else {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) to[at + i] = result.values[i];
-      }
-    }
-  }
-}
-
-template <typename T>
+// kGated: times `up`.
+template <typename T, bool kGated>
 __global__ void gate_kernel(T* gate, const T* up, Activation activation, std::int64_t count) {
   join_stream();
   constexpr int kSize = Vec<T>::kCount;
   const std::int64_t whole = count / kSize;
   for (std::int64_t v = first_index(); v < whole; v += stride()) {
-    Vec<T> g = reinterpret_cast<const Vec<T>*>(gate)[v];
-    const Vec<T> u = reinterpret_cast<const Vec<T>*>(up)[v];
+    Vec<T> g = reinterpret_cast<const Vec<T>*>(gate)[v], u{};
+    if constexpr (kGated) u = reinterpret_cast<const Vec<T>*>(up)[v];
 #pragma unroll
-    for (int i = 0; i < kSize; ++i)
-      g.values[i] = from_float<T>(activate(to_float(g.values[i]), activation) * to_float(u.values[i]));
+    for (int i = 0; i < kSize; ++i) {
+      const float value = activate(to_float(g.values[i]), activation);
+      g.values[i] = from_float<T>(kGated ? value * to_float(u.values[i]) : value);
+    }
     reinterpret_cast<Vec<T>*>(gate)[v] = g;
   }
-  for (std::int64_t i = whole * kSize + first_index(); i < count; i += stride())
-    gate[i] = from_float<T>(activate(to_float(gate[i]), activation) * to_float(up[i]));
+  for (std::int64_t i = whole * kSize + first_index(); i < count; i += stride()) {
+    const float value = activate(to_float(gate[i]), activation);
+    gate[i] = from_float<T>(kGated ? value * to_float(up[i]) : value);
+  }
 }
 
 template <typename T>
-__global__ void add_kernel(float* x, const T* y, std::int64_t count) {
+__global__ void add_kernel(float* x, const T* y, float scale, std::int64_t count) {
   join_stream();
   constexpr int kSize = 4;
   const std::int64_t whole = count / kSize;
@@ -113,16 +52,31 @@ __global__ void add_kernel(float* x, const T* y, std::int64_t count) {
     Vec<float> sum = reinterpret_cast<const Vec<float>*>(x)[v];
     const Vec<T, kSize> more = reinterpret_cast<const Vec<T, kSize>*>(y)[v];
 #pragma unroll
-    for (int i = 0; i < kSize; ++i) sum.values[i] += to_float(more.values[i]);
+    for (int i = 0; i < kSize; ++i) sum.values[i] += scale * to_float(more.values[i]);
     reinterpret_cast<Vec<float>*>(x)[v] = sum;
   }
-  for (std::int64_t i = whole * kSize + first_index(); i < count; i += stride()) x[i] += to_float(y[i]);
+  for (std::int64_t i = whole * kSize + first_index(); i < count; i += stride())
+    x[i] += scale * to_float(y[i]);
 }
 
-__global__ void gather_kernel(const float* x, const std::int64_t* rows, std::int64_t cols, float* out) {
+template <typename T>
+__global__ void change_kernel(T* x, Change change, float number, std::int64_t count) {
   join_stream();
-  const float* from = x + rows[blockIdx.x] * cols;
-  for (std::int64_t i = threadIdx.x; i < cols; i += kThreads) out[blockIdx.x * cols + i] = from[i];
+  for (std::int64_t i = first_index(); i < count; i += stride()) {
+    float value = to_float(x[i]);
+    switch (change) {
+      case Change::kScale:
+        value *= number;
+        break;
+      case Change::kClamp:  // leaves NaN
+        value = value > number ? number : value < -number ? -number : value;
+        break;
+      case Change::kSoftcap:
+        value = number * tanhf(value / number);
+        break;
+    }
+    x[i] = from_float<T>(value);
+  }
 }
 
 template <typename From, typename To>
@@ -151,7 +105,10 @@ __global__ void __launch_bounds__(kArgmaxThreads)
   int column = 0;
   for (std::int64_t i = threadIdx.x; i < cols; i += kArgmaxThreads) {
     const float value = to_float(row[i]);
-    if (value > top) {
+    if (!(value < INFINITY)) {  // nor is NaN
+      top = INFINITY;
+      column = -1;
+    } else if (value > top) {
       top = value;
       column = static_cast<int>(i);
     }
@@ -205,7 +162,7 @@ __global__ void __launch_bounds__(kHalfThreads) half_inputs_kernel(const __grid_
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       float value = to_float(v.values[j]);
-      if (p.source == Source::kNorm) value = to_float(weight[i + j]) * (value * factor);
+      if (p.source == Source::kNorm) value = (to_float(weight[i + j]) + p.weight_offset) * (value * factor);
       if (p.source == Source::kGated) value = activate(value, p.activation) * to_float(u.values[j]);
       kept.values[j] = from_float<Compute>(value);
       top = fmaxf(top, fabsf(to_float(kept.values[j])));
@@ -226,53 +183,29 @@ __global__ void __launch_bounds__(kHalfThreads) half_inputs_kernel(const __grid_
 
 }  // namespace
 
-void embed(Values table, std::int64_t cols, const std::int32_t* ids, std::int64_t rows, float* out,
-           cudaStream_t stream) {
-  with_type(table.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::Type;
-    launch(embed_kernel<T>, {dim3(static_cast<unsigned>(std::min(rows, kMaxGrid))), kThreads}, stream,
-           "looking up embeddings", static_cast<const T*>(table.data), cols, ids, rows, out);
-  });
-}
-
-void rms_norm(const float* x, Values weight, float eps, std::int64_t rows, std::int64_t cols, Values out,
-              cudaStream_t stream) {
-  if (rows == 0) return;
-  with_type(weight.dtype, [&](auto weight_tag) {
-    with_type(out.dtype, [&](auto tag) {
-      using W = typename decltype(weight_tag)::Type;
-      using T = typename decltype(tag)::Type;
-      const Launch shape{dim3(static_cast<unsigned>(rows)), kThreads};
-      if (cols % 8 == 0 && cols <= kNormVectors * kThreads * 8)
-        launch(wide_norm_kernel<W, T>, shape, stream, "norm", x, static_cast<const W*>(weight.data), eps,
-               static_cast<int>(cols), static_cast<T*>(out.data));
-      else
-        launch(norm_kernel<W, T>, shape, stream, "norm", x, static_cast<const W*>(weight.data), eps, cols,
-               static_cast<T*>(out.data));
-    });
-  });
-}
-
 void gate(Values gate, Values up, Activation activation, std::int64_t count, cudaStream_t stream) {
   with_type(gate.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    launch(gate_kernel<T>, {dim3(grid_for(count / Vec<T>::kCount)), kThreads}, stream, "gate",
-           static_cast<T*>(gate.data), static_cast<const T*>(up.data), activation, count);
+    launch(up.data ? gate_kernel<T, true> : gate_kernel<T, false>,
+           {dim3(grid_for(count / Vec<T>::kCount)), kThreads}, stream, "gate", static_cast<T*>(gate.data),
+           static_cast<const T*>(up.data), activation, count);
   });
 }
 
-void add(float* x, Values y, std::int64_t count, cudaStream_t stream) {
+void add(float* x, Values y, float scale, std::int64_t count, cudaStream_t stream) {
   with_type(y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     launch(add_kernel<T>, {dim3(grid_for(count / 4)), kThreads}, stream, "residual", x,
-           static_cast<const T*>(y.data), count);
+           static_cast<const T*>(y.data), scale, count);
   });
 }
 
-void gather(const float* x, const std::int64_t* rows, std::int64_t count, std::int64_t cols, float* out,
-            cudaStream_t stream) {
-  if (count == 0) return;
-  launch(gather_kernel, {dim3(static_cast<unsigned>(count)), kThreads}, stream, "gather", x, rows, cols, out);
+void change(Values x, Change how, float number, std::int64_t count, cudaStream_t stream) {
+  with_type(x.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    launch(change_kernel<T>, {dim3(grid_for(count)), kThreads}, stream, "changing values",
+           static_cast<T*>(x.data), how, number, count);
+  });
 }
 
 void convert(Values in, std::int64_t count, Values out, cudaStream_t stream) {

@@ -1,5 +1,5 @@
-// Operations on activations one element, or one row, at a time. All run on
-// `stream`, in order.
+// Operations on activations one element at a time, and what 4-bit products and sampling need of rows. All run
+// on `stream`, in order.
 #pragma once
 
 #include <cstdint>
@@ -10,25 +10,15 @@
 
 namespace qtool::cuda {
 
-// out[i] = table[ids[i]] in float32. ids is device memory, checked by the
-// caller.
-void embed(Values table, std::int64_t cols, const std::int32_t* ids, std::int64_t rows, float* out,
-           cudaStream_t stream);
-
-// out = x / sqrt(mean(x^2) + eps) * weight; x is float32, the mean is summed in
-// float32.
-void rms_norm(const float* x, Values weight, float eps, std::int64_t rows, std::int64_t cols, Values out,
-              cudaStream_t stream);
-
-// gate = act(gate) * up; both of gate's type.
+// gate = act(gate) * up, both of gate's type; act(gate) where up has no data.
 void gate(Values gate, Values up, Activation activation, std::int64_t count, cudaStream_t stream);
 
-// x += y
-void add(float* x, Values y, std::int64_t count, cudaStream_t stream);
+// x += scale * y
+void add(float* x, Values y, float scale, std::int64_t count, cudaStream_t stream);
 
-// out[i] = x[rows[i]], float32; rows is device memory.
-void gather(const float* x, const std::int64_t* rows, std::int64_t count, std::int64_t cols, float* out,
-            cudaStream_t stream);
+// x * number; x within [-number, number]; number * tanh(x / number)
+enum class Change : std::uint8_t { kScale, kClamp, kSoftcap };
+void change(Values x, Change how, float number, std::int64_t count, cudaStream_t stream);
 
 // out = in, converted by rounding to nearest even.
 void convert(Values in, std::int64_t count, Values out, cudaStream_t stream);
@@ -47,14 +37,15 @@ enum class Source : std::uint8_t { kValues, kNorm, kGated };
 struct HalfInputs {
   Source source = Source::kValues;
   Values x;          // [rows, cols]; kNorm: float32
-  Values weight;     // kNorm: [cols]
+  Values weight;     // kNorm, which is NormKind::kRms without a bias: [cols]
   float eps = 0.0f;  // kNorm
   Values up;         // kGated: [rows, cols] of x's type
   Activation activation = Activation::kSilu;
   DType compute = DType::kBF16;
   std::int64_t rows = 0, cols = 0, padded = 0;
-  void* out = nullptr;      // half [rows, padded]
-  float* scales = nullptr;  // [rows]
+  void* out = nullptr;         // half [rows, padded]
+  float* scales = nullptr;     // [rows]
+  float weight_offset = 0.0f;  // kNorm: what is added to `weight`
 };
 void half_inputs(const HalfInputs& problem, cudaStream_t stream);
 

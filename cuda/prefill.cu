@@ -1,19 +1,20 @@
 // Attention of many tokens on the tensor cores, without ever storing the scores
-// (Dao, "FlashAttention-2"): a thread block holds 64 queries of one head in
-// registers, 16 to a warp, and streams keys and values past them, 64 positions
-// at a time and one step ahead.
+// (Dao, "FlashAttention-2"): a thread block holds 64 queries of one head, 16 to
+// a warp, and streams keys and values past them, 64 positions (32 of large
+// heads) at a time and one step ahead. Steps that no query of the block sees
+// are left out, at the window's side too.
 #include "cuda/attention.h"
 #include "cuda/cache_view.cuh"
 #include "cuda/device_math.cuh"
 #include "cuda/dispatch.h"
 #include "cuda/launch.cuh"
+#include "cuda/scores.cuh"
 
 namespace qtool::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kKeys = 64;  // positions of one step
-constexpr float kLog2e = 1.4426950408889634f;
+constexpr int kLargeDim = 128;  // beyond it, queries wait in shared memory: the sums fill the registers
 
 __device__ __forceinline__ void copy16(unsigned to, const void* from, bool real) {
 #if __CUDA_ARCH__ >= 800
@@ -59,19 +60,50 @@ __device__ __forceinline__ unsigned pack(float low, float high) {
   return *reinterpret_cast<unsigned*>(&pair);
 }
 
-// Rows of kDim values in shared memory, 16-byte chunks exchanged within a row
-// so that 8 rows of one chunk column lie in different banks.
-template <int kDim>
-__device__ __forceinline__ unsigned chunk_at(unsigned base, int row, int chunk) {
-  return base + static_cast<unsigned>(row * kDim * 2 + ((chunk ^ (row & 7)) << 4));
+__device__ __forceinline__ void end_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void await_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+#endif
 }
 
-template <typename T, int kDim>
-__global__ void __launch_bounds__(kThreads)
-    prefill_kernel(const T* q, T* out, CacheView<T> cache, int heads, float scale, const QueryTile* tiles) {
+// Rows of kDim values in shared memory, laid out so that 8 rows of one column of
+// 16-byte chunks lie in different banks: chunks exchanged within a row, or, where
+// a row is no whole number of banks' rounds, a chunk of nothing behind it.
+template <int kDim>
+struct Rows {
+  static constexpr bool kExchanged = kDim % 64 == 0;
+  static constexpr int kBytes = kDim * 2 + (kExchanged ? 0 : 16);
+  static __device__ __forceinline__ unsigned chunk_at(unsigned base, int row, int chunk) {
+    return base + static_cast<unsigned>(row * kBytes + ((kExchanged ? chunk ^ (row & 7) : chunk) << 4));
+  }
+};
+
+template <int kDim>
+struct Layout {
+  static constexpr bool kQueriesShared = kDim > kLargeDim;
+  static constexpr int kKeys = kDim > kLargeDim ? 32 : 64;  // positions of one step
+  static constexpr int kTileBytes = kKeys * Rows<kDim>::kBytes;
+  static constexpr int kQueryBytes = kQueriesShared ? kQueryTile * Rows<kDim>::kBytes : 0;
+  static constexpr int kSharedBytes = 4 * kTileBytes + kQueryBytes;
+  static constexpr int kBlocks = kDim > kLargeDim ? 2 : 3;  // on one multiprocessor: what registers allow
+};
+
+// kExact: heads have kDim columns; else any multiple of 8 up to it, the others
+// are zeros. kShaped: scores are more than scaled.
+template <typename T, int kDim, bool kExact, bool kShaped>
+__global__ void __launch_bounds__(kThreads, Layout<kDim>::kBlocks)
+    prefill_kernel(const T* q, T* out, CacheView<T> cache, int heads, ScoreRule rule,
+                   const QueryTile* tiles) {
   extern __shared__ __align__(128) char memory[];
-  constexpr int kTileBytes = kKeys * kDim * 2;
+  using In = Rows<kDim>;
+  constexpr int kKeys = Layout<kDim>::kKeys, kTileBytes = Layout<kDim>::kTileBytes;
   const auto shared = static_cast<unsigned>(__cvta_generic_to_shared(memory));
+  const int dim = kExact ? kDim : cache.head_dim;
   join_stream();
   // The last tiles of a prompt see the most positions: they go first.
   const QueryTile tile = tiles[gridDim.x - 1 - blockIdx.x];
@@ -80,7 +112,9 @@ __global__ void __launch_bounds__(kThreads)
   const int g = lane / 4, t = lane % 4;
   const T* keys = cache.keys + cache.head(tile.sequence, kv_head);
   const T* values = cache.values + cache.head(tile.sequence, kv_head);
+  const T* queries = q + (static_cast<std::int64_t>(tile.row) * heads + head) * dim;
   const int end = tile.position + tile.count;  // positions that the last query sees
+  const int first_step = first_seen(rule, tile.position) / kKeys, steps = (end + kKeys - 1) / kKeys;
 
   // Stage s: keys at 2s, values at 2s + 1.
   const auto fetch = [&](int step) {
@@ -88,53 +122,71 @@ __global__ void __launch_bounds__(kThreads)
     const unsigned to = shared + static_cast<unsigned>(step % 2 * 2 * kTileBytes);
     for (int i = static_cast<int>(threadIdx.x); i < kKeys * kDim / 8; i += kThreads) {
       const int row = i / (kDim / 8), chunk = i % (kDim / 8);
-      const bool real = first + row < end;
-      const std::int64_t at = real ? static_cast<std::int64_t>(first + row) * kDim + chunk * 8 : 0;
-      copy16(chunk_at<kDim>(to, row, chunk), keys + at, real);
-      copy16(chunk_at<kDim>(to + kTileBytes, row, chunk), values + at, real);
+      const bool real = first + row < end && (kExact || chunk * 8 < dim);
+      const std::int64_t at = real ? static_cast<std::int64_t>(first + row) * dim + chunk * 8 : 0;
+      copy16(In::chunk_at(to, row, chunk), keys + at, real);
+      copy16(In::chunk_at(to + kTileBytes, row, chunk), values + at, real);
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
   };
-  fetch(0);
 
-  unsigned query[kDim / 16][4];
   const int rows[2] = {warp * 16 + g, warp * 16 + g + 8};
-#pragma unroll
-  for (int k = 0; k < kDim / 16; ++k)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int row = rows[i % 2];
-      query[k][i] = row < tile.count
-                        ? *reinterpret_cast<const unsigned*>(
-                              q + (static_cast<std::int64_t>(tile.row + row) * heads + head) * kDim + k * 16 +
-                              i / 2 * 8 + t * 2)
-                        : 0u;
+  const unsigned queries_at = shared + 4 * kTileBytes;
+  unsigned query[Layout<kDim>::kQueriesShared ? 1 : kDim / 16][4];
+  if constexpr (Layout<kDim>::kQueriesShared) {
+    for (int i = static_cast<int>(threadIdx.x); i < kQueryTile * kDim / 8; i += kThreads) {
+      const int row = i / (kDim / 8), chunk = i % (kDim / 8);
+      const bool real = row < tile.count && (kExact || chunk * 8 < dim);
+      const std::int64_t at = real ? static_cast<std::int64_t>(row) * heads * dim + chunk * 8 : 0;
+      copy16(In::chunk_at(queries_at, row, chunk), queries + at, real);
     }
+  }
+  fetch(first_step);
+  end_copies();
+  if constexpr (!Layout<kDim>::kQueriesShared) {
+#pragma unroll
+    for (int k = 0; k < kDim / 16; ++k)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = rows[i % 2], column = k * 16 + i / 2 * 8 + t * 2;
+        query[k][i] = row < tile.count && (kExact || column < dim)
+                          ? *reinterpret_cast<const unsigned*>(
+                                queries + static_cast<std::int64_t>(row) * heads * dim + column)
+                          : 0u;
+      }
+  }
 
   float sums[kDim / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, total[2] = {};
-  const float unit = scale * kLog2e;
-  const int steps = (end + kKeys - 1) / kKeys;
-  for (int step = 0; step < steps; ++step) {
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
+  const float unit = rule.scale * kLog2e;
+  const float slope = kShaped ? slope_of(rule, head) : 0.0f;
+  for (int step = first_step; step < steps; ++step) {
+    await_copies();
     __syncthreads();  // this step has arrived, and nobody reads the other stage
                       // any more
-    if (step + 1 < steps) fetch(step + 1);
+    if (step + 1 < steps) {
+      fetch(step + 1);
+      end_copies();
+    }
     const unsigned key_at = shared + static_cast<unsigned>(step % 2 * 2 * kTileBytes),
                    value_at = key_at + kTileBytes;
 
     float scores[kKeys / 8][4] = {};
 #pragma unroll
-    for (int k = 0; k < kDim / 16; ++k)
+    for (int k = 0; k < kDim / 16; ++k) {
+      if constexpr (Layout<kDim>::kQueriesShared)
+        load_matrices<false>(query[0], In::chunk_at(queries_at, warp * 16 + lane % 16, k * 2 + lane / 16));
+      const unsigned(&a)[4] = query[Layout<kDim>::kQueriesShared ? 0 : k];
 #pragma unroll
       for (int n = 0; n < kKeys / 16; ++n) {
         unsigned b[4];
         load_matrices<false>(b,
-                             chunk_at<kDim>(key_at, n * 16 + lane % 8 + lane / 16 * 8, k * 2 + lane / 8 % 2));
-        mma16<T>(scores[2 * n], query[k], b[0], b[1]);
-        mma16<T>(scores[2 * n + 1], query[k], b[2], b[3]);
+                             In::chunk_at(key_at, n * 16 + lane % 8 + lane / 16 * 8, k * 2 + lane / 8 % 2));
+        mma16<T>(scores[2 * n], a, b[0], b[1]);
+        mma16<T>(scores[2 * n + 1], a, b[2], b[3]);
       }
+    }
 
-    const bool masked = (step + 1) * kKeys > tile.position + 1;
+    // Whether some query does not see some position of this step.
+    const bool masked = (step + 1) * kKeys > tile.position + 1 || step * kKeys < end - rule.window;
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
       const int last = tile.position + rows[side];  // position this query may still see
@@ -144,21 +196,28 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           float& score = scores[n][side * 2 + i];
-          score *= unit;
-          if (masked && step * kKeys + n * 8 + t * 2 + i > last) score = -INFINITY;
+          const int position = step * kKeys + n * 8 + t * 2 + i;
+          if constexpr (kShaped)
+            score = shaped_score(rule, slope, score, position, last);
+          else
+            score *= unit;
+          // Negative where the position lies ahead: larger than any window, as an unsigned number.
+          if (masked && static_cast<unsigned>(last - position) >= static_cast<unsigned>(rule.window))
+            score = -INFINITY;
           higher = fmaxf(higher, score);
         }
       higher = fmaxf(higher, __shfl_xor_sync(0xffffffffu, higher, 1));
       higher = fmaxf(higher, __shfl_xor_sync(0xffffffffu, higher, 2));
-      const float shrink = exp2f(top[side] - higher);  // position 0 is always seen: `higher` is finite
+      const float shrink = shrink_to(top[side], higher);
       top[side] = higher;
+      const float zero = higher == -INFINITY ? 0.0f : higher;  // nothing seen yet: all weights are 0
       total[side] *= shrink;
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           float& score = scores[n][side * 2 + i];
-          score = exp2f(score - higher);
+          score = exp2f(score - zero);
           total[side] += score;
         }
 #pragma unroll
@@ -176,7 +235,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int n = 0; n < kDim / 16; ++n) {
         unsigned b[4];
-        load_matrices<true>(b, chunk_at<kDim>(value_at, k * 16 + lane % 16, n * 2 + lane / 16));
+        load_matrices<true>(b, In::chunk_at(value_at, k * 16 + lane % 16, n * 2 + lane / 16));
         mma16<T>(sums[2 * n], weights, b[0], b[1]);
         mma16<T>(sums[2 * n + 1], weights, b[2], b[3]);
       }
@@ -189,35 +248,48 @@ __global__ void __launch_bounds__(kThreads)
     all += __shfl_xor_sync(0xffffffffu, all, 1);
     all += __shfl_xor_sync(0xffffffffu, all, 2);
     if (rows[side] >= tile.count) continue;
-    T* to = out + (static_cast<std::int64_t>(tile.row + rows[side]) * heads + head) * kDim + t * 2;
+    T* to = out + (static_cast<std::int64_t>(tile.row + rows[side]) * heads + head) * dim + t * 2;
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n)
-      *reinterpret_cast<unsigned*>(to + n * 8) =
-          pack<T>(sums[n][side * 2] / all, sums[n][side * 2 + 1] / all);
+      if (kExact || n * 8 < dim)
+        *reinterpret_cast<unsigned*>(to + n * 8) =
+            pack<T>(sums[n][side * 2] / all, sums[n][side * 2 + 1] / all);
   }
 }
 
-template <typename T, int kDim>
+template <typename T, int kDim, bool kExact, bool kShaped>
 void launch_prefill(const AttentionProblem& p, cudaStream_t stream) {
-  constexpr int kBytes = 4 * kKeys * kDim * 2;
-  auto* kernel = prefill_kernel<T, kDim>;
+  constexpr int kBytes = Layout<kDim>::kSharedBytes;
+  auto* kernel = prefill_kernel<T, kDim, kExact, kShaped>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "asking for shared memory");
   launch(kernel,
          {dim3(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.heads)), kThreads, kBytes},
          stream, "attention", static_cast<const T*>(p.q.data), static_cast<T*>(p.out.data),
-         view_of<T>(*p.cache, p.layer), p.heads, p.scale, p.tiles);
+         view_of<T>(*p.cache, p.layer), p.heads, p.rule, p.tiles);
+}
+
+// The sizes of most models, plainly scaled, are compiled in; others share kernels.
+template <typename T>
+void launch_size(const AttentionProblem& p, cudaStream_t stream) {
+  const int dim = p.cache->head_dim;
+  if (dim == 64 && !p.rule.shaped()) return launch_prefill<T, 64, true, false>(p, stream);
+  if (dim == 128 && !p.rule.shaped()) return launch_prefill<T, 128, true, false>(p, stream);
+  if (dim <= 64) return launch_prefill<T, 64, false, true>(p, stream);
+  if (dim <= 96) return launch_prefill<T, 96, false, true>(p, stream);
+  if (dim <= 128) return launch_prefill<T, 128, false, true>(p, stream);
+  launch_prefill<T, 256, false, true>(p, stream);
 }
 
 }  // namespace
 
 bool prefill_attention(const AttentionProblem& p, cudaStream_t stream) {
-  const int dim = p.cache->head_dim;
-  if (dim != 64 && dim != 128) return false;
+  if (p.capability < 80 || p.q.dtype == DType::kF32 || p.q.dtype != p.cache->dtype ||
+      p.cache->head_dim % 8 != 0)
+    return false;
   with_type(p.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    if constexpr (sizeof(T) == 2)
-      dim == 64 ? launch_prefill<T, 64>(p, stream) : launch_prefill<T, 128>(p, stream);
+    if constexpr (sizeof(T) == 2) launch_size<T>(p, stream);
   });
   return true;
 }

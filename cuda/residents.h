@@ -36,6 +36,8 @@ struct CudaTable : Backend::Table {
   DType dtype = DType::kF32;
   std::int64_t rows = 0;  // 1 for a norm's weight
   std::int64_t cols = 0;
+
+  std::int64_t count() const { return rows * cols; }
 };
 
 struct CudaRope : Backend::Rope {
@@ -44,6 +46,7 @@ struct CudaRope : Backend::Rope {
   Buffer cos, sin;  // F32 [positions, rotary_dim / 2]
   std::int64_t positions = 0;
   int rotary_dim = 0;
+  RopePairs pairs = RopePairs::kHalves;
 };
 
 // Keys and values lie head by head: attention reads all positions of one head

@@ -113,6 +113,7 @@ struct SmallLayout {
 // there.
 __device__ __forceinline__ const SmallPart& part_of(const SmallProblem& p, int& tile) {
   int i = 0;
+#pragma unroll 1
   while (i + 1 < p.part_count && tile >= p.parts[i].row_tiles) tile -= p.parts[i++].row_tiles;
   return p.parts[i];
 }

@@ -15,7 +15,7 @@
 
 namespace qtool::cuda {
 
-inline constexpr int kSmallTokens = 32;   // of one pass
+inline constexpr int kSmallTokens = 32;   // of one pass, unless batch4.h takes more
 inline constexpr int kUnitColumns = 128;  // columns of one step: inputs are padded to a multiple with zeros
 inline constexpr int kTileRows = 16;
 
@@ -42,7 +42,7 @@ struct SmallProblem {
                                     // the dense weight's type
   std::int64_t x_stride = 0;        // elements
   const float* x_scales = nullptr;  // [tokens]: tiles and int8
-  int tokens = 0;                   // 1 .. kSmallTokens
+  int tokens = 0;                   // 1 .. those of one pass
   DType type = DType::kBF16;        // of y
   float* residual = nullptr;        // [tokens, out]: gets y added instead of y being
                                     // stored; one part only
@@ -51,6 +51,7 @@ struct SmallProblem {
   const int* outlier_columns = nullptr;
   const void* outlier_x = nullptr;  // [tokens, columns] of `type`
   int multiprocessors = 0;
+  bool clusters = false;    // of thread blocks: the device has them
   int prefetch_groups = 0;  // set by the launcher
 };
 

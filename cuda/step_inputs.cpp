@@ -29,6 +29,10 @@ void StepInputs::set_ids(std::span<const std::int32_t> ids) { upload(ids_, {ids.
 
 void StepInputs::set_rows(std::span<const std::int64_t> rows) { upload(rows_, {rows.begin(), rows.end()}); }
 
+void StepInputs::set_weights(std::span<const float> weights) {
+  upload(weights_, {weights.begin(), weights.end()});
+}
+
 void StepInputs::set_segments(std::span<const Segment> segments) {
   std::vector<Place2> places;
   std::vector<QueryTile> tiles;

@@ -22,11 +22,13 @@ class StepInputs {
   void set_ids(std::span<const std::int32_t> ids);
   void set_segments(std::span<const Segment> segments);
   void set_rows(std::span<const std::int64_t> rows);
+  void set_weights(std::span<const float> weights);  // of rows
 
   const std::int32_t* ids() const { return ids_.buffer.as<std::int32_t>(); }
   const Place2* places() const { return places_.buffer.as<Place2>(); }
   const QueryTile* tiles() const { return tiles_.buffer.as<QueryTile>(); }
   const std::int64_t* rows() const { return rows_.buffer.as<std::int64_t>(); }
+  const float* weights() const { return weights_.buffer.as<float>(); }
   std::int64_t tokens() const { return static_cast<std::int64_t>(places_.host.size()); }
   std::int64_t tile_count() const { return static_cast<std::int64_t>(tiles_.host.size()); }
   // Length of the longest sequence of the step, rounded up to a power of two:
@@ -48,6 +50,7 @@ class StepInputs {
   Mirror<Place2> places_;
   Mirror<QueryTile> tiles_;
   Mirror<std::int64_t> rows_;
+  Mirror<float> weights_;
   std::int64_t longest_ = 0;
 };
 

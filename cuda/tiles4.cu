@@ -1,5 +1,6 @@
 #include <bit>
 
+#include "core/error.h"
 #include "cuda/dispatch.h"
 #include "cuda/launch.cuh"
 #include "cuda/packed4.cuh"
@@ -56,47 +57,48 @@ __global__ void tile_scales_kernel(const __grid_constant__ Packed4 packed, std::
   }
 }
 
-// Values of one row's run of 8 columns at a time, from tiles.
+// From tiles: a thread decodes one lane's 16 bytes, two runs of 8 columns in each of two rows. Both scales of
+// a row in a block are the same.
 template <typename T, bool kNested>
 __global__ void __launch_bounds__(kThreads)
-    dequantize_tiles_kernel(const __grid_constant__ Packed4 packed, std::int64_t first, std::int64_t rows,
-                            int in, int nested_shift, T* out) {
+    dequantize_tiles_kernel(const __grid_constant__ Packed4 packed, int first_tile, int first_row,
+                            int end_row, int lanes, int in, int nested_shift, T* out) {
   __shared__ float values[16];
   if (threadIdx.x < 16) values[threadIdx.x] = packed.values[threadIdx.x];
   join_stream();
   __syncthreads();
-  const int units = (in + kUnitColumns - 1) / kUnitColumns;
-  const int runs = in / 8;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < rows * runs;
-       i += static_cast<std::int64_t>(gridDim.x) * kThreads) {
-    const std::int64_t row = first + i / runs;
-    const int column = static_cast<int>(i % runs) * 8;
-    const std::int64_t tile = row / kTileRows;
-    const int r = static_cast<int>(row % kTileRows), unit = column / kUnitColumns, block = column / 64;
-    const std::int64_t lane_bytes = ((tile * units * 2 + block) * 32 + r % 8 * 4 + column % 32 / 8) * 16;
-    const unsigned codes =
-        *reinterpret_cast<const unsigned*>(packed.codes + lane_bytes + r / 8 * 8 + column % 64 / 32 * 4);
-    const std::int64_t scale_at = ((tile * units + unit) * 8 + r % 8) * 4 + r / 8 * 2 + block % 2;
-    float scale;
-    if constexpr (kNested) {
-      const int code = static_cast<const std::uint8_t*>(packed.scales)[scale_at];
-      scale = __fadd_rn(mul_ftz(packed.map[code], packed.nested[(row * units + unit) >> nested_shift]),
-                        packed.offset);
-    } else {
-      scale = static_cast<const float*>(packed.scales)[scale_at];
-    }
-    Vec<T, 8> result;
+  const int blocks = in / 64, units = (in + kUnitColumns - 1) / kUnitColumns;
+  for (int i = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x); i < lanes;
+       i += static_cast<int>(gridDim.x) * kThreads) {
+    const int lane = i % 32, tile = first_tile + i / 32 / blocks, block = i / 32 % blocks;
+    const std::int64_t unit = static_cast<std::int64_t>(tile) * units + block / 2;
+    const uint4 codes =
+        __ldcs(reinterpret_cast<const uint4*>(packed.codes) + (unit * 2 + block % 2) * 32 + lane);
+    const unsigned runs[2][2] = {{codes.x, codes.y}, {codes.z, codes.w}};
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const unsigned code = codes >> (j / 2 * 8 + (j % 2 == 0 ? 4 : 0)) & 15;
-      result.values[j] = from_float<T>(mul_ftz(values[code], scale));
-    }
-    T* to = out + (row - first) * in + column;
-    if constexpr (sizeof(T) == 2) {
-      *reinterpret_cast<Vec<T, 8>*>(to) = result;
-    } else {
+    for (int side = 0; side < 2; ++side) {
+      const int row = tile * kTileRows + lane / 4 + side * 8;
+      if (row >= end_row) continue;
+      const std::int64_t scale_at = (unit * 8 + lane / 4) * 4 + side * 2 + block % 2;
+      float scale;
+      if constexpr (kNested) {
+        const int code = static_cast<const std::uint8_t*>(packed.scales)[scale_at];
+        const std::int64_t nested_at = (static_cast<std::int64_t>(row) * units + block / 2) >> nested_shift;
+        scale = __fadd_rn(mul_ftz(packed.map[code], packed.nested[nested_at]), packed.offset);
+      } else {
+        scale = static_cast<const float*>(packed.scales)[scale_at];
+      }
 #pragma unroll
-      for (int j = 0; j < 8; ++j) to[j] = result.values[j];
+      for (int half = 0; half < 2; ++half) {
+        Vec<T, 8> result;
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+          const unsigned code = runs[side][half] >> (j / 2 * 8 + (j % 2 == 0 ? 4 : 0)) & 15;
+          result.values[j] = from_float<T>(mul_ftz(values[code], scale));
+        }
+        T* to = out + static_cast<std::int64_t>(row - first_row) * in + block * 64 + half * 32 + lane % 4 * 8;
+        *reinterpret_cast<Vec<T, 8>*>(to) = result;
+      }
     }
   }
 }
@@ -191,12 +193,18 @@ void dequantize4(const CudaLinear& linear, std::int64_t first, std::int64_t rows
              to);
       return;
     }
-    const Launch shape{dim3(static_cast<unsigned>(std::min(ceil_div(count / 8, kThreads), kMaxGrid))),
-                       kThreads};
-    auto* kernel = linear.form == WeightForm::kTiles4 ? dequantize_tiles_kernel<T, true>
-                                                      : dequantize_tiles_kernel<T, false>;
-    launch(kernel, shape, stream, "dequantization", packed, first, rows, static_cast<int>(linear.in),
-           nested_shift_of(linear), to);
+    // Rows begin at a tile's first: panels are cut so.
+    if constexpr (sizeof(T) == 2) {
+      const std::int64_t lanes = ceil_div(rows, kTileRows) * (linear.in / 64) * 32;
+      auto* kernel = linear.form == WeightForm::kTiles4 ? dequantize_tiles_kernel<T, true>
+                                                        : dequantize_tiles_kernel<T, false>;
+      launch(kernel, {dim3(static_cast<unsigned>(std::min(ceil_div(lanes, kThreads), kMaxGrid))), kThreads},
+             stream, "dequantization", packed, static_cast<int>(first / kTileRows), static_cast<int>(first),
+             static_cast<int>(first + rows), static_cast<int>(lanes), static_cast<int>(linear.in),
+             nested_shift_of(linear), to);
+    } else {
+      throw internal_error("4-bit tiles are for 16-bit products");
+    }
   });
 }
 

@@ -29,7 +29,8 @@ WeightForm form_of(const Block4Weight& weight, DType compute, int capability);
 void upload_block4(const Block4Weight& weight, CudaLinear& linear, cudaStream_t stream);
 
 // Rows [first, first + rows) as values of `type`, row-major [rows, in] at
-// `out`: each value rounded once, as bitsandbytes dequantizes. Any 4-bit form.
+// `out`: each value rounded once, as bitsandbytes dequantizes. Any 4-bit form;
+// of tiles `first` begins one, and `type` has 16 bits.
 void dequantize4(const CudaLinear& linear, std::int64_t first, std::int64_t rows, Values out,
                  cudaStream_t stream);
 

@@ -113,6 +113,11 @@ TEST_CASE("4-bit products: shapes with tails, batches of every size") {
       for (const std::int64_t tokens : {1, 5, 40})
         check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {out, in, tokens}, false);
   check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {4100, 4096, 12}, false);
+  // Enough rows for every multiprocessor: another kernel takes these.
+  for (const bool nested : {false, true})
+    for (const std::int64_t tokens : {1, 2, 8, 9, 17, 32, 33, 65, 128})
+      check_block4(*backend, Code4::kNf4, 64, nested, DType::kBF16, {8465, nested ? 384 : 448, tokens},
+                   tokens % 2 == 0);
 }
 
 TEST_CASE("dense products") {
@@ -120,8 +125,8 @@ TEST_CASE("dense products") {
   const auto backend = make_cuda_backend(0);
   for (const DType stored : {DType::kF32, DType::kF16, DType::kBF16})
     for (const DType compute : {DType::kF32, DType::kF16, DType::kBF16})
-      for (const Case& size : {Case{33, 7, 3}, Case{48, 128, 1}, Case{100, 200, 1}, Case{513, 1024, 17},
-                               Case{64, 384, 32}, Case{130, 256, 129}})
+      for (const Case& size : {Case{33, 7, 3}, Case{48, 128, 1}, Case{100, 200, 1}, Case{777, 1032, 1},
+                               Case{513, 1024, 17}, Case{64, 384, 32}, Case{130, 256, 129}})
         for (const bool with_bias : {false, true}) {
           INFO(info(stored).name << " in " << info(compute).name << " " << size.out << "x" << size.in
                                  << " tokens " << size.tokens);
@@ -165,8 +170,8 @@ TEST_CASE("LLM.int8 products are those of the CPU") {
   QuantSpec spec;
   spec.method = QuantMethod::kInt8;
   for (const DType compute : {DType::kF16, DType::kBF16, DType::kF32})
-    for (const Case& size : {Case{17, 40, 1}, Case{33, 64, 3}, Case{64, 512, 1}, Case{130, 1024, 9},
-                             Case{96, 256, 40}, Case{96, 256, 129}, Case{100, 1000, 70}})
+    for (const Case& size : {Case{17, 40, 1}, Case{33, 64, 3}, Case{64, 512, 1}, Case{333, 1040, 1},
+                             Case{130, 1024, 9}, Case{96, 256, 40}, Case{96, 256, 129}, Case{100, 1000, 70}})
       for (const float spread : {0.5f, 3.0f}) {  // none, and many beyond the threshold of 6
         INFO(info(compute).name << " " << size.out << "x" << size.in << " tokens " << size.tokens
                                 << " spread " << spread);

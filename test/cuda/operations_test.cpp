@@ -1,144 +1,210 @@
-// The small operations and attention against the CPU's, on the same inputs.
-#include <algorithm>
+// The small operations against the CPU's, on the same inputs.
+#include <functional>
+#include <limits>
 
-#include "core/cpu/cpu_backend.h"
-#include "test/cuda/gpu.h"
+#include "test/cuda/sides.h"
 
 namespace qtool {
 namespace {
 
 using test::copy_of;
-using test::floats;
+using test::distance;
 using test::random_tensor;
+using test::Side;
+using test::Sides;
+using test::tolerance;
 
-// One backend's side of a comparison.
-struct Side {
-  std::unique_ptr<Backend> backend;
+constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 
-  std::unique_ptr<Backend::Array> array(const Tensor& values) const {
-    const auto table = backend->make_table(copy_of(values));
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(values.shape()[0]));
-    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i);
-    auto made = backend->make_array(values.shape()[0], values.shape()[1]);
-    backend->embed(*table, ids, *made);
-    return made;
-  }
-  // The same through an identity matrix: values of `type`, as a linear layer
-  // leaves them.
-  std::unique_ptr<Backend::Array> typed(const Tensor& values, DType type) const {
-    const std::int64_t cols = values.shape()[1];
-    Tensor identity(DType::kF32, {cols, cols});
-    std::fill(identity.as<float>().begin(), identity.as<float>().end(), 0.0f);
-    for (std::int64_t i = 0; i < cols; ++i)
-      identity.as<float>()[static_cast<std::size_t>(i * cols + i)] = 1.0f;
-    const auto linear = backend->make_linear(DenseWeight{std::move(identity)}, std::nullopt, type);
-    const auto input = array(values);
-    auto made = backend->make_array(values.shape()[0], cols);
-    backend->linear(*input, *linear, values.shape()[0], *made);
-    return made;
-  }
-  std::vector<float> read(const Backend::Array& made, std::int64_t rows, std::int64_t cols) const {
-    std::vector<float> result(static_cast<std::size_t>(rows * cols));
-    backend->read(made, rows, result);
-    return result;
-  }
-};
-
-double distance(const std::vector<float>& a, const std::vector<float>& b) {
-  double difference = 0.0, size = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
-    size += double{b[i]} * b[i];
-  }
-  return std::sqrt(difference / (size + 1e-30));
+// What `compute` gives on either side is the same but for `bound`.
+void agree(const Sides& sides, double bound, const std::function<std::vector<float>(const Side&)>& compute) {
+  const auto expected = compute(sides.cpu), found = compute(sides.gpu);
+  REQUIRE(found.size() == expected.size());
+  CHECK(distance(found, expected) <= bound);
 }
 
-double tolerance(DType type) { return type == DType::kF32 ? 2e-6 : type == DType::kF16 ? 1e-3 : 8e-3; }
-
-TEST_CASE("embed, norm, gate, add and gather are the CPU's") {
+TEST_CASE("norms are the CPU's: kinds, tables, widths, types") {
   SKIP_WITHOUT_GPU();
-  const Side cpu{make_cpu_backend(1)}, gpu{make_cuda_backend(0)};
-  for (const Shape& shape : {Shape{1, 8}, Shape{3, 100}, Shape{5, 4096}, Shape{2, 9000}}) {
-    const Tensor x = random_tensor(DType::kF32, shape, 1),
-                 weight = random_tensor(DType::kBF16, {shape[1]}, 2);
-    std::vector<float> results[2];
-    for (const Side* side : {&cpu, &gpu}) {
-      Backend& backend = *side->backend;
-      const auto input = side->array(x);
-      const auto norm = backend.make_table(copy_of(weight));
-      const auto normed = backend.make_array(shape[0], shape[1]), up = backend.make_array(shape[0], shape[1]);
-      auto& result = results[side == &gpu];
-      backend.rms_norm(*input, *norm, 1e-5f, shape[0], *normed);
-      backend.rms_norm(*input, *norm, 1e-1f, shape[0], *up);
-      for (const Activation activation :
-           {Activation::kSilu, Activation::kGeluErf, Activation::kGeluTanh, Activation::kRelu}) {
-        backend.gate(*normed, *up, activation, shape[0]);
-        backend.add(*input, *normed, shape[0]);
+  const Sides sides;
+  for (const Shape& shape : {Shape{1, 8}, Shape{3, 100}, Shape{70, 36}, Shape{5, 4096}, Shape{3, 520},
+                             Shape{2, 9000}, Shape{2, 1001}})
+    for (const NormKind kind : {NormKind::kRms, NormKind::kLayer})
+      for (const DType type : kTypes)
+        for (const int tables : {0, 1, 2}) {
+          INFO(shape[0] << "x" << shape[1] << " of " << info(type).name << ", " << tables << " tables, kind "
+                        << static_cast<int>(kind));
+          // A mean far from 0 is what two passes are for.
+          const Tensor offset = random_tensor(DType::kF32, shape, 1);
+          Tensor x = copy_of(offset);
+          for (float& value : x.as<float>()) value += kind == NormKind::kLayer ? 8.0f : 0.0f;
+          const Tensor weight = random_tensor(tables == 1 ? DType::kF32 : DType::kBF16, {shape[1]}, 2),
+                       bias = random_tensor(DType::kF16, {shape[1]}, 3);
+          agree(sides, tolerance(type), [&](const Side& side) {
+            const auto weights = side.backend->make_table(copy_of(weight)),
+                       biases = side.backend->make_table(copy_of(bias));
+            const Backend::Norm norm{kind, 1e-5f, tables > 0 ? weights.get() : nullptr,
+                                     tables > 0 ? 1.0f : 0.0f, tables > 1 ? biases.get() : nullptr};
+            const auto in = type == DType::kF32 || shape[1] > 600 ? side.array(x) : side.typed(x, type);
+            side.backend->norm(*in, norm, shape[0], *in);
+            return side.read(*in, shape[0], shape[1]);
+          });
+        }
+}
+
+TEST_CASE("norms of pieces are the CPU's") {
+  SKIP_WITHOUT_GPU();
+  const Sides sides;
+  for (const NormKind kind : {NormKind::kRms, NormKind::kLayer})
+    for (const DType type : kTypes)
+      for (const bool own : {false, true})
+        for (const int dim : {8, 12, 80, 128, 600}) {
+          constexpr int kRows = 5, kGroups = 3;
+          INFO(info(type).name << " pieces of " << dim << (own ? " with weights of their own" : ""));
+          const Tensor x = random_tensor(DType::kF32, {kRows, kGroups * dim}, 1),
+                       weight = random_tensor(DType::kBF16, {own ? kGroups * dim : dim}, 2);
+          agree(sides, tolerance(type), [&](const Side& side) {
+            const auto table = side.backend->make_table(copy_of(weight));
+            const auto in = side.typed(x, type);
+            side.backend->norm_groups(*in, {kind, 1e-6f, table.get(), 0.0f, nullptr}, kGroups, kRows);
+            return side.read(*in, kRows, kGroups * dim);
+          });
+        }
+}
+
+TEST_CASE("element by element: gate, add, scale, clamp, softcap, clear") {
+  SKIP_WITHOUT_GPU();
+  const Sides sides;
+  for (const DType type : kTypes)
+    for (const Shape& shape : {Shape{1, 7}, Shape{3, 100}, Shape{4, 515}}) {
+      INFO(info(type).name << " " << shape[0] << "x" << shape[1]);
+      const Tensor x = random_tensor(DType::kF32, shape, 1, 2.0f), y = random_tensor(DType::kF32, shape, 2);
+      for (const Activation activation : {Activation::kSilu, Activation::kGeluErf, Activation::kGeluTanh,
+                                          Activation::kRelu, Activation::kRelu2, Activation::kQuickGelu})
+        for (const bool gated : {true, false}) {
+          INFO("activation " << static_cast<int>(activation) << (gated ? " gated" : ""));
+          agree(sides, tolerance(type), [&](const Side& side) {
+            const auto gate = side.typed(x, type), up = side.typed(y, type);
+            side.backend->gate(*gate, gated ? up.get() : nullptr, activation, shape[0]);
+            return side.read(*gate, shape[0], shape[1]);
+          });
+        }
+      agree(sides, tolerance(type), [&](const Side& side) {
+        const auto sum = side.array(x), more = side.typed(y, type);
+        side.backend->add(*sum, *more, 0.22f, shape[0]);
+        side.backend->add(*sum, *more, 1.0f, shape[0]);
+        return side.read(*sum, shape[0], shape[1]);
+      });
+      agree(sides, 2 * tolerance(type), [&](const Side& side) {
+        const auto values = side.typed(x, type);
+        side.backend->scale(*values, 3.7f, shape[0]);
+        side.backend->clamp(*values, 6.0f, shape[0]);
+        side.backend->softcap(*values, 5.0f, shape[0]);
+        return side.read(*values, shape[0], shape[1]);
+      });
+      // A 16-bit product may begin a residual stream, which is float32.
+      agree(sides, tolerance(type), [&](const Side& side) {
+        const auto values = side.typed(x, type), zeros = side.typed(x, type);
+        side.backend->add(*values, *side.array(y), 1e-3f, shape[0]);
+        side.backend->clear(*zeros, shape[0]);
+        side.backend->add(*values, *zeros, 1.0f, shape[0]);
+        return side.read(*values, shape[0], shape[1]);
+      });
+    }
+  const auto nan = sides.gpu.array([] {
+    Tensor values(DType::kF32, {1, 2});
+    values.as<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+    values.as<float>()[1] = -9.0f;
+    return values;
+  }());
+  sides.gpu.backend->clamp(*nan, 1.0f, 1);
+  const auto clamped = sides.gpu.read(*nan, 1, 2);
+  CHECK(std::isnan(clamped[0]));
+  CHECK(clamped[1] == -1.0f);
+}
+
+TEST_CASE("rows: embed, positions, split, gather, scatter") {
+  SKIP_WITHOUT_GPU();
+  const Sides sides;
+  for (const DType type : kTypes)
+    for (const std::int64_t cols : {7, 24, 128}) {
+      INFO(info(type).name << " columns " << cols);
+      const Tensor x = random_tensor(DType::kF32, {6, cols}, 1), table = random_tensor(type, {20, cols}, 2);
+      const std::vector<Segment> segments{{0, 3, 2}, {1, 0, 1}, {4, 11, 3}};
+      agree(sides, 1e-6, [&](const Side& side) {
+        const auto in = side.array(x);
+        const auto positions = side.backend->make_table(copy_of(table));
+        side.backend->add_positions(*in, *positions, 2, segments);
+        return side.read(*in, 6, cols);
+      });
+      for (const int groups : {1, 3}) {
+        const Tensor wide = random_tensor(DType::kF32, {6, 3 * groups * cols}, 3);
+        agree(sides, 0.0, [&](const Side& side) {
+          const auto fused = side.typed(wide, type);
+          const auto a = side.backend->make_array(6, groups * cols),
+                     b = side.backend->make_array(6, 2 * groups * cols);
+          Backend::Array* outs[] = {a.get(), b.get()};
+          side.backend->split(*fused, groups, 6, outs);
+          auto all = side.read(*a, 6, groups * cols);
+          const auto rest = side.read(*b, 6, 2 * groups * cols);
+          all.insert(all.end(), rest.begin(), rest.end());
+          return all;
+        });
       }
-      const std::int64_t rows[] = {shape[0] - 1, 0};
-      const auto picked = backend.make_array(2, shape[1]);
-      backend.gather(*input, rows, *picked);
-      result = side->read(*picked, 2, shape[1]);
+      const std::vector<std::int64_t> rows{5, 0, 3};
+      const std::vector<float> weights{0.5f, -2.0f, 0.1f};
+      agree(sides, 1e-6, [&](const Side& side) {
+        const auto in = side.typed(x, type), sum = side.array(x);
+        const auto picked = side.backend->make_array(3, cols);
+        side.backend->gather(*in, rows, *picked);
+        side.backend->scatter_add(*picked, rows, weights, *sum);
+        side.backend->scatter_add(*picked, std::vector<std::int64_t>{1}, std::vector<float>{3.0f}, *sum);
+        return side.read(*sum, 6, cols);
+      });
     }
-    INFO(shape[0] << "x" << shape[1]);
-    CHECK(distance(results[1], results[0]) < 2e-6);
-  }
 }
 
-struct AttentionCase {
-  int heads, kv_heads, head_dim, rotary_dim;
-  std::vector<Segment> before, segments;  // filled first; then compared
-};
-
-std::vector<float> attend(const Side& side, const AttentionCase& c, DType type) {
-  Backend& backend = *side.backend;
-  constexpr std::int64_t kPositions = 700;
-  constexpr int kSequences = 5;
-  const auto cache = backend.make_cache(2, kSequences, kPositions, c.kv_heads, c.head_dim, type);
-  const auto rope = backend.make_rope(kPositions, c.rotary_dim);
-  const Tensor angles = random_tensor(DType::kF32, {kPositions * (c.rotary_dim / 2)}, 3);
-  std::vector<float> cos = floats(angles), sin = cos;
-  for (std::size_t i = 0; i < cos.size(); ++i) {
-    sin[i] = std::sin(cos[i]);
-    cos[i] = std::cos(cos[i]);
-  }
-  backend.set_rope(*rope, 0, cos, sin);
-  std::vector<float> result;
-  unsigned seed = 20;
-  for (const auto* step : {&c.before, &c.segments}) {
-    std::int64_t rows = 0;
-    for (const Segment& segment : *step) rows += segment.tokens;
-    if (rows == 0) continue;
-    const auto q = side.typed(random_tensor(DType::kF32, {rows, c.heads * c.head_dim}, ++seed), type);
-    const auto k = side.typed(random_tensor(DType::kF32, {rows, c.kv_heads * c.head_dim}, ++seed), type);
-    const auto v = side.typed(random_tensor(DType::kF32, {rows, c.kv_heads * c.head_dim}, ++seed), type);
-    const auto out = backend.make_array(rows, c.heads * c.head_dim);
-    backend.rope_append(*q, *k, *v, *rope, c.heads, *step, 1, *cache);
-    backend.attention(*q, *cache, 1, c.heads, 1.0f / std::sqrt(static_cast<float>(c.head_dim)), *step, *out);
-    result = side.read(*out, rows, c.heads * c.head_dim);
-  }
-  return result;
-}
-
-TEST_CASE("attention is the CPU's") {
+TEST_CASE("blocks are their operations, whatever the norm, scale and gate") {
   SKIP_WITHOUT_GPU();
-  const Side cpu{make_cpu_backend(2)}, gpu{make_cuda_backend(0)};
-  const std::vector<AttentionCase> cases{
-      {2, 2, 64, 64, {}, {{0, 0, 1}}},
-      {4, 2, 128, 128, {{1, 0, 300}}, {{1, 300, 1}}},
-      {4, 4, 128, 64, {{0, 0, 100}, {1, 0, 37}, {4, 0, 513}}, {{0, 100, 1}, {1, 37, 1}, {4, 513, 1}}},
-      {2, 1, 64, 32, {{2, 0, 77}}, {{2, 77, 200}}},
-      {2, 2, 128, 128, {}, {{0, 0, 500}, {3, 0, 129}}},
-      {3, 1, 80, 32, {{0, 0, 20}}, {{0, 20, 9}}},
-      {2, 2, 256, 256, {{0, 0, 40}}, {{0, 40, 1}}},
-      {2, 2, 32, 16, {}, {{0, 0, 70}}},
-  };
-  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16})
-    for (const AttentionCase& c : cases) {
-      INFO(info(type).name << " heads " << c.heads << "/" << c.kv_heads << " of " << c.head_dim << ", tokens "
-                           << c.segments[0].tokens);
-      CHECK(distance(attend(gpu, c, type), attend(cpu, c, type)) < tolerance(type));
-    }
+  const Sides sides;
+  const Tensor x = random_tensor(DType::kF32, {3, 128}, 1),
+               norm_weight = random_tensor(DType::kBF16, {128}, 2),
+               first = random_tensor(DType::kBF16, {256, 128}, 3, 0.1f),
+               second = random_tensor(DType::kBF16, {128, 256}, 4, 0.1f);
+  for (const bool packed : {false, true})
+    for (const std::int64_t rows : {1, 3})
+      for (const NormKind kind : {NormKind::kRms, NormKind::kLayer})
+        for (const float scale : {1.0f, 0.22f})
+          for (const bool gated : {true, false})
+            for (const DType type : {DType::kF32, DType::kBF16}) {
+              INFO((packed ? "packed " : "dense ")
+                   << rows << " rows, kind " << static_cast<int>(kind) << ", scale " << scale
+                   << (gated ? ", gated " : " ") << info(type).name);
+              agree(sides, type == DType::kF32 ? 4e-6 : 1.6e-2, [&](const Side& side) {
+                Backend& backend = *side.backend;
+                const auto weight_of = [&](const Tensor& values) -> Weight {
+                  if (!packed) return DenseWeight{copy_of(values)};
+                  QuantSpec spec;
+                  spec.method = QuantMethod::kBlock4;
+                  spec.nested = true;
+                  return quantize(*make_cpu_quantizer(), values.view(), spec);
+                };
+                const auto a = backend.make_linear(weight_of(first), std::nullopt, type),
+                           b = backend.make_linear(weight_of(second), std::nullopt, type);
+                const auto table = backend.make_table(copy_of(norm_weight));
+                const auto stream = side.array(x);
+                const auto scratch = backend.make_array(3, 128), gate = backend.make_array(3, 256),
+                           up = backend.make_array(3, 256);
+                const Backend::Norm norm{kind, 1e-5f, table.get(), 1.0f, nullptr};
+                const Backend::Linear* linears[] = {a.get(), a.get()};
+                Backend::Array* outs[] = {gate.get(), up.get()};
+                backend.norm_linears(*stream, norm, linears, rows, *scratch, outs);
+                backend.gated_linear_add(*gate, gated ? up.get() : nullptr, Activation::kGeluTanh, *b, scale,
+                                         rows, *scratch, *stream);
+                backend.linear(*stream, *a, rows, *gate);
+                backend.linear_add(*gate, *b, scale, rows, *scratch, *stream);
+                return side.read(*stream, rows, 128);
+              });
+            }
 }
 
 }  // namespace
