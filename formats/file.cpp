@@ -62,19 +62,27 @@ InputFile::InputFile(const std::string& path) : path_(path) {
   size_ = status.st_size;
 }
 
+InputFile::InputFile(const std::string& path, std::shared_ptr<const ByteSource> source)
+    : path_(path), size_(source->size()), source_(std::move(source)) {}
+
 InputFile::InputFile(InputFile&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(other.size_),
+      source_(std::move(other.source_)) {}
 
 InputFile& InputFile::operator=(InputFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
   std::swap(size_, other.size_);
+  std::swap(source_, other.source_);
   return *this;
 }
 
 InputFile::~InputFile() { close_file(descriptor_); }
 
 void InputFile::read_at(std::int64_t offset, std::span<std::byte> out) const {
+  if (source_) return source_->read_at(offset, out);
   while (!out.empty()) {
     const ssize_t got = uninterrupted([&] { return ::pread(descriptor_, out.data(), out.size(), offset); });
     if (got < 0) throw Error(ExitCode::kIo, "cannot read '" + escaped(path_) + "': " + reason(errno), path_);
@@ -113,9 +121,9 @@ std::string read_file(const std::string& path, std::int64_t max_bytes) {
   }
 }
 
-OutputFile::OutputFile(const std::string& path) : path_(path) {
-  descriptor_ =
-      uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666); });
+OutputFile::OutputFile(const std::string& path, Existing existing) : path_(path) {
+  const int flags = O_RDWR | O_CREAT | O_CLOEXEC | (existing == Existing::kEmptied ? O_TRUNC : 0);
+  descriptor_ = uninterrupted([&] { return ::open(path.c_str(), flags, 0666); });
   if (descriptor_ < 0) throw write_error(path, errno);
 }
 

@@ -4,11 +4,21 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace qtool {
+
+// Bytes of known number that lie elsewhere than in a file of this machine.
+class ByteSource {
+ public:
+  virtual ~ByteSource() = default;
+  virtual std::int64_t size() const = 0;
+  // Fills all of `out` from `offset`. Thread-safe.
+  virtual void read_at(std::int64_t offset, std::span<std::byte> out) const = 0;
+};
 
 // A file open for reading. Reads are positioned (pread), so one object serves many threads. Not
 // memory-mapped: a mapped file that shrinks kills the process with SIGBUS, and its pages count as resident
@@ -16,6 +26,8 @@ namespace qtool {
 class InputFile {
  public:
   explicit InputFile(const std::string& path);  // errors: kNotFound, kIo
+  // Stands for a file that is not here; `path` names it in messages.
+  InputFile(const std::string& path, std::shared_ptr<const ByteSource> source);
   InputFile(InputFile&& other) noexcept;
   InputFile& operator=(InputFile&& other) noexcept;
   ~InputFile();
@@ -30,6 +42,7 @@ class InputFile {
   std::string path_;
   int descriptor_ = -1;
   std::int64_t size_ = 0;
+  std::shared_ptr<const ByteSource> source_;  // in place of the descriptor
 };
 
 // The whole content of a small file. Errors: kNotFound, kIo, kMalformed when it is larger than `max_bytes`.
@@ -38,7 +51,8 @@ std::string read_file(const std::string& path, std::int64_t max_bytes = std::int
 // A file of known or growing size open for positioned writing. Thread-safe.
 class OutputFile {
  public:
-  explicit OutputFile(const std::string& path);  // created or emptied; errors: kIo
+  enum class Existing { kEmptied, kKept };  // what becomes of a file that is there already
+  explicit OutputFile(const std::string& path, Existing existing = Existing::kEmptied);  // errors: kIo
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
   ~OutputFile();
