@@ -1,6 +1,6 @@
 #include "cmd/chat_prompt.h"
 
-#include "core/text/chat_template.h"
+#include "core/text/jinja/chat_template.h"
 #include "core/text/utf8.h"
 #include "formats/chat_template_files.h"
 #include "formats/file.h"
@@ -18,24 +18,20 @@ Value message(const std::string& role, const std::string& content, const char* o
   return jinja::make_dict({{"role", role}, {"content", content}});
 }
 
-Conversation conversation_of(const ChatOptions& options, const std::optional<std::string>& prompt) {
-  Conversation conversation;
-  if (!options.messages.empty())
-    conversation = read_conversation(options.messages);
-  else
-    conversation.messages = jinja::make_list({message("user", prompt.value_or(""), "--prompt")});
-  if (!options.system_given) return conversation;
-
+// Puts the message of --system in front.
+void add_system(const ChatOptions& options, Conversation& conversation) {
+  if (!options.system_given) return;
   std::vector<Value> messages = {message("system", options.system, "--system")};
   for (const Value& one : conversation.messages.list()->items) {
     const Value* role = one.dict() ? one.dict()->find(std::string_view("role")) : nullptr;
     if (messages.size() == 1 && role && role->text() && *role->text() == "system")
-      throw Error(ExitCode::kUsage, "--system: the messages of '" + escaped(options.messages) +
-                                        "' already begin with a system message");
+      throw Error(ExitCode::kUsage,
+                  "--system: the messages" +
+                      (options.messages.empty() ? "" : " of '" + escaped(options.messages) + "'") +
+                      " already begin with a system message");
     messages.push_back(one);
   }
   conversation.messages = jinja::make_list(std::move(messages));
-  return conversation;
 }
 
 NamedTemplate template_of(const std::string& folder, const std::string& wanted, bool has_tools) {
@@ -62,14 +58,17 @@ ChatFlags add_chat_options(CLI::App& app, ChatOptions& options) {
   flag(app, "--raw", options.raw, "the prompt is text to continue; the default");
   CLI::Option* messages =
       option(app, "--messages", options.messages,
-             "JSON file with a list of messages, or an object with messages, tools, documents");
+             "JSON file with a list of messages, or an object with messages, tools, documents")
+          ->type_name("FILE");
   option(app, "--system", options.system, "a system message in front")->each([&options](const std::string&) {
     options.system_given = true;
   });
   option(app, "--chat-template", options.template_file,
-         "Jinja file to use instead of the model's template, or the name of one of several");
+         "Jinja file to use instead of the model's template, or the name of one of several")
+      ->type_name("FILE");
   option(app, "--chat-template-kwargs", options.template_kwargs,
-         "JSON object for the template, such as {\"enable_thinking\": false}");
+         "JSON object for the template, such as {\"enable_thinking\": false}")
+      ->type_name("JSON");
   return {messages};
 }
 
@@ -85,7 +84,14 @@ bool is_chat(const ChatOptions& options) {
 
 std::string render_chat(const std::string& folder, const ChatOptions& options,
                         const std::optional<std::string>& prompt) {
-  Conversation conversation = conversation_of(options, prompt);
+  if (!options.messages.empty()) return render_chat(folder, options, read_conversation(options.messages));
+  Conversation conversation;
+  conversation.messages = jinja::make_list({message("user", prompt.value_or(""), "--prompt")});
+  return render_chat(folder, options, std::move(conversation));
+}
+
+std::string render_chat(const std::string& folder, const ChatOptions& options, Conversation conversation) {
+  add_system(options, conversation);
   ChatInput input;
   input.messages = std::move(conversation.messages);
   input.names = read_special_tokens(folder);

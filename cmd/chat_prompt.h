@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cmd/cli.h"
+#include "formats/chat_template_files.h"
 
 namespace qtool {
 
@@ -31,5 +32,7 @@ bool is_chat(const ChatOptions& options);
 // template, or it refuses the messages), kNotFound, kMalformed, kUnsupported.
 std::string render_chat(const std::string& folder, const ChatOptions& options,
                         const std::optional<std::string>& prompt);
+// The same for a conversation that is read already, in place of the --messages file.
+std::string render_chat(const std::string& folder, const ChatOptions& options, Conversation conversation);
 
 }  // namespace qtool

@@ -170,8 +170,10 @@ int run(const CommonOptions& common, const Options& options) {
   const auto windows = windows_of(text, model.tokenizer(), options.window);
 
   const std::unique_ptr<Backend> backend = make_backend(common);
-  model.load(*backend, capacity_for(options.window), common);
-  if (reference) reference->load(*backend, capacity_for(options.window), common);
+  const Capacity capacity = capacity_for(options.window);
+  if (reference) model.check_memory(*backend, capacity, reference->need(capacity).total());
+  model.load(*backend, capacity, common);
+  if (reference) reference->load(*backend, capacity, common);
 
   const auto start = std::chrono::steady_clock::now();
   const auto bytes_per_window = static_cast<std::int64_t>(text.size() / windows.size());
@@ -208,18 +210,17 @@ int run(const CommonOptions& common, const Options& options) {
 
 std::function<int()> declare_evaluate(CLI::App& app, const CommonOptions& common) {
   const auto options = std::make_shared<Options>();
-  option(app, "--text", options->text, "the text, UTF-8");
+  option(app, "--text", options->text, "the text, UTF-8")->type_name("FILE");
   option(app, "--window", options->window, "tokens seen at once, BOS included")->capture_default_str();
-  option(app, "--reference", options->reference, "model to compare with: KL divergence and top-1 agreement");
+  option(app, "--reference", options->reference, "model to compare with: KL divergence and top-1 agreement")
+      ->type_name("MODEL");
   option(app, "--max-perplexity", options->max_perplexity, "exit 9 above it");
   option(app, "--max-kl", options->max_kl, "exit 9 when the mean KL divergence is above it");
   add_run_options(app, options->run);
-  app.footer(
-      "Examples:\n"
-      "  qtool evaluate ./model --text heldout.txt\n"
-      "  qtool evaluate ./model --bits 4 --double-quant --text heldout.txt --reference ./model --max-kl 0.1\n"
-      "\n" +
-      app.get_footer());
+  add_help(
+      app, {},
+      {"qtool evaluate ./model --text heldout.txt",
+       "qtool evaluate ./model --bits 4 --double-quant --text heldout.txt --reference ./model --max-kl 0.1"});
   return [&common, options] { return run(common, *options); };
 }
 

@@ -19,12 +19,16 @@ Json json_of(const Logprobs& entry) {
   return object;
 }
 
+void log_memory(const Transformer& transformer, std::int64_t peak_bytes) {
+  spdlog::info("memory: weights {}, cache {}, workspace {}, peak {}",
+               human_bytes(transformer.weights_bytes()), human_bytes(transformer.kv_cache_bytes()),
+               human_bytes(transformer.workspace_bytes()), human_bytes(peak_bytes));
+}
+
 }  // namespace
 
-Json generate_report(const GeneratedText& about, const Generation& generation, const Transformer& transformer,
-                     std::int64_t peak_bytes) {
+Json generation_json(const GeneratedText& about, const Generation& generation) {
   Json report;
-  report["schema"] = "qtool.generate/1";
   report["prompt"] = about.prompt ? Json(*about.prompt) : Json();
   report["prompt_tokens"] = about.prompt_tokens;
   report["tokens"] = generation.tokens;
@@ -38,6 +42,13 @@ Json generate_report(const GeneratedText& about, const Generation& generation, c
     Json& list = report["prompt_logprobs"] = Json::array();
     for (const auto& entry : generation.prompt_logprobs) list.push_back(entry ? json_of(*entry) : Json());
   }
+  return report;
+}
+
+Json generate_report(const GeneratedText& about, const Generation& generation, const Transformer& transformer,
+                     std::int64_t peak_bytes) {
+  Json report = generation_json(about, generation);
+  report["schema"] = "qtool.generate/1";
   const auto decoded = static_cast<double>(generation.decode_tokens);
   const auto bytes = static_cast<double>(generation.decode_bytes_per_token);
   report["timings"] = {{"load_s", about.load_s},
@@ -66,9 +77,20 @@ void log_summary(const GeneratedText& about, const Generation& generation, const
       about.device, about.prompt_tokens.size(), per_second(prefilled, generation.prefill_s),
       generation.tokens.size(), name_of(generation.finish_reason), per_second(decoded, generation.decode_s),
       per_second(decoded * bytes * 1e-9, generation.decode_s), about.load_s);
-  spdlog::info("memory: weights {}, cache {}, workspace {}, peak {}",
-               human_bytes(transformer.weights_bytes()), human_bytes(transformer.kv_cache_bytes()),
-               human_bytes(transformer.workspace_bytes()), human_bytes(peak_bytes));
+  log_memory(transformer, peak_bytes);
+}
+
+void log_batch(const BatchRunFigures& figures, const Transformer& transformer, std::int64_t peak_bytes) {
+  const BatchFigures& steps = figures.of_steps;
+  const auto prompt = static_cast<double>(steps.prompt_tokens), fresh = static_cast<double>(steps.new_tokens);
+  spdlog::info(
+      "{}: {} lines ({} failed), prompt {} tokens, new {} tokens in {:.2f} s: {:.1f} new tok/s, {:.1f} tok/s "
+      "in "
+      "all; mean batch {:.1f} of {}, {} steps; load {:.2f} s",
+      figures.device, figures.lines, figures.failed, steps.prompt_tokens, steps.new_tokens, figures.seconds,
+      per_second(fresh, figures.seconds), per_second(prompt + fresh, figures.seconds), steps.mean_batch(),
+      figures.slots, steps.steps, figures.load_s);
+  log_memory(transformer, peak_bytes);
 }
 
 }  // namespace qtool

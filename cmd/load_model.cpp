@@ -1,8 +1,11 @@
 #include "cmd/load_model.h"
 
+#include <algorithm>
 #include <chrono>
 #include <sys/resource.h>
 
+#include "cmd/model_plan.h"
+#include "core/model/batch.h"
 #include "formats/architectures.h"
 #include "formats/tokenizers.h"
 #include "formats/weights_io.h"
@@ -16,28 +19,13 @@ bool scheme_asked_for(const SchemeOptions& scheme) {
 
 Plan plan_of(const Checkpoint& checkpoint, const ModelSpec& spec, const RunOptions& options,
              const QuantSpec& quant) {
-  PlanOptions plan;
-  plan.quant = quant;
-  plan.rest_dtype = spec.dtype;
-  plan.skip_modules = options.scheme.skip_modules;
-  plan.tied_head = spec.tied_head;
-  plan.head_module = module_name(architecture_of(checkpoint.config()), Role::kHead, -1);
-  return make_plan(source_tensors(checkpoint), plan);
+  return plan_for(checkpoint, spec, quant, options.scheme, spec.dtype);
 }
 
-// Weights, cache and workspace must fit in the machine's free memory: said before minutes of loading, with
-// figures.
-void check_memory(const ModelSpec& spec, const Capacity& capacity, DType kv_dtype,
-                  std::int64_t weights_bytes) {
-  const std::int64_t available = available_memory();
-  const std::int64_t cache = kv_cache_bytes(spec, capacity.sequences, capacity.context_tokens, kv_dtype);
-  const std::int64_t workspace = workspace_bytes(spec, capacity);
-  if (weights_bytes + cache + workspace <= available) return;
-  throw Error(ExitCode::kMemory, "this needs " + human_bytes(weights_bytes) + " for weights, " +
-                                     human_bytes(cache) + " for a cache of " +
-                                     std::to_string(capacity.context_tokens) + " tokens and " +
-                                     human_bytes(workspace) + " to work in, but " + human_bytes(available) +
-                                     " are free; lower --context, or quantize the weights (--bits 4)");
+// What a device, or the machine for one that has no memory of its own, can still give.
+std::int64_t available_on(const Backend& backend) {
+  const std::optional<std::int64_t> free = backend.free_bytes();
+  return free ? *free : available_memory();
 }
 
 }  // namespace
@@ -45,8 +33,8 @@ void check_memory(const ModelSpec& spec, const Capacity& capacity, DType kv_dtyp
 void add_run_options(CLI::App& app, RunOptions& options) {
   app.option_defaults()->group("Quantizing while loading, number types");
   add_scheme_options(app, options.scheme);
-  option(app, "--kv-dtype", options.kv_dtype,
-         "type of cached keys and values: auto (the compute type), bfloat16, ...")
+  option(app, "--kv-dtype", options.kv_dtype, "type of cached keys and values; auto: the compute type")
+      ->type_name("auto|bfloat16|float16|float32")
       ->capture_default_str();
 }
 
@@ -92,10 +80,47 @@ std::string LoadedModel::scheme() const {
                                              : scheme_name(quant_);
 }
 
+MemoryNeed LoadedModel::need(const Capacity& capacity) const {
+  return {plan_ ? plan_->bytes() : checkpoint_.bytes(),
+          kv_cache_bytes(spec_, capacity.sequences, capacity.context_tokens, options_.kv_dtype),
+          workspace_bytes(spec_, capacity)};
+}
+
+void LoadedModel::check_memory(const Backend& backend, const Capacity& capacity,
+                               std::int64_t besides_bytes) const {
+  const MemoryNeed need = this->need(capacity);
+  const std::int64_t available = available_on(backend);
+  if (need.total() <= available - besides_bytes) return;
+  const bool on_gpu = backend.free_bytes().has_value();
+  std::string advice = "a shorter --context";
+  if (capacity.sequences > 1) advice = "a smaller --max-batch or " + advice;
+  if (quant_.method != QuantMethod::kBlock4 && !stored_) advice += ", 4-bit weights (--bits 4)";
+  if (on_gpu) advice += ", --device cpu";
+  throw Error(ExitCode::kMemory,
+              "this needs " + human_bytes(need.total()) + ": " + human_bytes(need.weights_bytes) +
+                  " for weights, " + human_bytes(need.kv_cache_bytes) + " for a cache of " +
+                  (capacity.sequences > 1 ? std::to_string(capacity.sequences) + " x " : std::string()) +
+                  std::to_string(capacity.context_tokens) + " tokens, " + human_bytes(need.workspace_bytes) +
+                  " to work in" +
+                  (besides_bytes > 0 ? ", beside " + human_bytes(besides_bytes) + " for the reference" : "") +
+                  "; but " + human_bytes(available) + " are free" + (on_gpu ? " on the GPU" : "") + "; try " +
+                  advice,
+              folder());
+}
+
+int LoadedModel::sequences_that_fit(const Backend& backend, std::int64_t context_tokens, int most) const {
+  // Not everything a device takes is in the formulas: launches, libraries, the heap's own losses.
+  constexpr std::int64_t kSpareShare = 10;
+  const std::int64_t available = available_on(backend);
+  const std::int64_t left = available - available / kSpareShare - need({}).weights_bytes;
+  return std::max(1, qtool::sequences_that_fit(spec_, context_tokens, options_.kv_dtype, left, most));
+}
+
 void LoadedModel::load(Backend& backend, const Capacity& capacity, const CommonOptions& common) {
   const auto start = std::chrono::steady_clock::now();
   const std::int64_t bytes = plan_ ? plan_->bytes() : checkpoint_.bytes();
-  if (backend.name().starts_with("cpu")) check_memory(spec_, capacity, options_.kv_dtype, bytes);
+  transformer_.reset();  // of an earlier capacity
+  check_memory(backend, capacity);
   options_.capacity = capacity;
   const std::unique_ptr<Quantizer> quantizer = plan_ ? make_quantizer(common) : nullptr;
   const auto source = make_weight_source(checkpoint_, plan_ ? &*plan_ : nullptr, quantizer.get());

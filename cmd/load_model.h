@@ -23,6 +23,12 @@ struct RunOptions {
 };
 void add_run_options(CLI::App& app, RunOptions& options);
 
+// What a run takes, known before anything is read: by the formulas of footprint.
+struct MemoryNeed {
+  std::int64_t weights_bytes = 0, kv_cache_bytes = 0, workspace_bytes = 0;
+  std::int64_t total() const { return weights_bytes + kv_cache_bytes + workspace_bytes; }
+};
+
 class LoadedModel {
  public:
   // Reads config.json, tensor headers and the tokenizer; no weights. Errors: kNotFound, kMalformed,
@@ -35,7 +41,15 @@ class LoadedModel {
   const Tokenizer& tokenizer() const;
   bool has_tokenizer() const { return tokenizer_ != nullptr; }
 
-  // Loads the weights onto `backend`, which outlives the model. A long load shows its progress.
+  MemoryNeed need(const Capacity& capacity) const;
+  // Says before minutes of loading that there is not enough memory, with figures: kMemory. `besides_bytes` is
+  // what something else will take.
+  void check_memory(const Backend& backend, const Capacity& capacity, std::int64_t besides_bytes = 0) const;
+  // How many sequences, up to `most`, `backend` has memory for beside the weights; at least 1.
+  int sequences_that_fit(const Backend& backend, std::int64_t context_tokens, int most) const;
+
+  // Loads the weights onto `backend`, which outlives the model. A long load shows its progress. Errors: those
+  // of check_memory() and of the checkpoint.
   void load(Backend& backend, const Capacity& capacity, const CommonOptions& common);
   Transformer& transformer() { return *transformer_; }
   double load_seconds() const { return load_s_; }

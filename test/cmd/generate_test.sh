@@ -87,6 +87,12 @@ json 'len(set(zip(d["prompt_tokens"] + d["tokens"], (d["prompt_tokens"] + d["tok
 run 0 generate "$demo" -p "The capital of C" --logit-bias 198=100 -n 1 "${exact[@]}"
 [[ $(cat "$work/out") == "�" ]] || complain "$said: half a character: $(od -c "$work/out" | head -1)"
 
+# --- in deterministic mode too, the number of threads changes no bit
+run 0 generate "$demo" -p "$prompt and so on and so on" -n 16 --deterministic --json --logprobs 1
+grep -o '"logprobs".*"memory"' "$work/out" >"$work/whole"
+run 0 generate "$demo" -p "$prompt and so on and so on" -n 16 --deterministic --json --logprobs 1 --threads 1
+grep -o '"logprobs".*"memory"' "$work/out" | cmp -s - "$work/whole" || complain "$said: other log-probabilities"
+
 # --- quantizing while loading gives what the stored checkpoint gives, at its size
 if [[ -d $shared/models/demo-nf4dq ]]; then
   run 0 generate "$shared/models/demo-nf4dq" -p "$prompt" -n 16 --json
