@@ -10,7 +10,7 @@ std::span<const Architecture* const> families() {
       &kPhi,      &kPhi3,     &kGemma,   &kGemma2,     &kGemma3,    &kBloom,  &kGpt2,
       &kGptNeo,   &kGptNeoX,  &kGptJ,    &kGptBigCode, &kOpt,       &kFalcon, &kMpt,
       &kStableLm, &kOlmo,     &kOlmo2,   &kOlmo3,      &kGranite,   &kCohere, &kCohere2,
-      &kSmolLm3,  &kNemotron, &kStarcoder2};
+      &kSmolLm3,  &kNemotron, &kGlm,     &kGlm4,       &kStarcoder2};
   return kFamilies;
 }
 

@@ -16,6 +16,8 @@ extern const Architecture kFalcon;
 extern const Architecture kGemma;
 extern const Architecture kGemma2;
 extern const Architecture kGemma3;
+extern const Architecture kGlm;
+extern const Architecture kGlm4;
 extern const Architecture kGpt2;
 extern const Architecture kGptBigCode;
 extern const Architecture kGptJ;

@@ -213,6 +213,7 @@ TEST_CASE("transformers' memory footprint of unquantized models") {
                                                        {"falcon_rw", 71312},
                                                        {"gemma2", 66930},
                                                        {"gemma3_text", 67122},
+                                                       {"glm", 52952},
                                                        {"gpt2", 36672},
                                                        {"gpt_bigcode", 28552},
                                                        {"gpt_neo", 68992},
