@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/machine.h"
 #include "core/model/backend.h"
 #include "core/quant/quantizer.h"
+#include "formats/checkpoint.h"
 #include "formats/json.h"
 
 namespace qtool {
@@ -34,6 +36,9 @@ struct CommonOptions {
   std::string revision;
 };
 
+enum class Takes { kModel, kNoModel };  // the positional MODEL
+enum class Shown { kYes, kNo };         // in `qtool --help` and in completions of a command's name
+
 // One row of the program: `declare` adds the options to `app` and returns what to run once they are parsed;
 // the run returns the exit code of a success (0, or kVerification for a failed threshold) and throws Error
 // otherwise.
@@ -41,6 +46,8 @@ struct Subcommand {
   std::string_view name;
   std::string_view summary;  // one line in `qtool --help`
   std::function<int()> (*declare)(CLI::App& app, const CommonOptions& common);
+  Takes takes = Takes::kModel;
+  Shown shown = Shown::kYes;
 };
 
 std::function<int()> declare_quantize(CLI::App& app, const CommonOptions& common);
@@ -50,6 +57,10 @@ std::function<int()> declare_generate(CLI::App& app, const CommonOptions& common
 std::function<int()> declare_tokenize(CLI::App& app, const CommonOptions& common);
 std::function<int()> declare_evaluate(CLI::App& app, const CommonOptions& common);
 std::function<int()> declare_bench(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_pull(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_doctor(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_completions(CLI::App& app, const CommonOptions& common);
+std::function<int()> declare_manual(CLI::App& app, const CommonOptions& common);
 
 // Adds an option with its environment twin: "--max-ram" <- $QTOOL_MAX_RAM. Prefer these over app.add_option.
 template <typename T>
@@ -59,22 +70,32 @@ CLI::Option* flag(CLI::App& app, const std::string& names, bool& value, const st
 CLI::Option* list_option(CLI::App& app, const std::string& names, std::vector<std::string>& value,
                          const std::string& help);
 
+// What a command's --help and the manual say after its options: paragraphs, and command lines to copy.
+// Neither is wrapped where it is written: they are fitted to where they are shown.
+void add_help(CLI::App& app, const std::vector<std::string>& paragraphs,
+              const std::vector<std::string>& examples);
+
 // The folder of the model named on the command line, by $QTOOL_MODEL, or the demo model that ships with
 // qtool. Errors: kNotFound, saying where it looked.
 std::string model_folder(const CommonOptions& common);
+// The same where no weights are needed: of a Hub model that is not in the cache only small files are fetched.
+std::string small_files_folder(const CommonOptions& common);
+// The checkpoint, of which headers and small tensors will be read: a Hub model that is not in the cache is
+// not downloaded for that, its weights are read by range requests.
+Checkpoint open_headers(const CommonOptions& common);
 
 // Backend and quantizer of --device. `auto` is the first GPU, or the CPU where there is none.
 std::unique_ptr<Backend> make_backend(const CommonOptions& common);
 std::unique_ptr<Quantizer> make_quantizer(const CommonOptions& common);
 int thread_count(const CommonOptions& common);
-// Memory that a process on this machine can still have: what the kernel calls available, within the control
-// group's limit.
-std::int64_t available_memory();
 
 // The payload. stdout carries nothing else. Errors: kIo when stdout cannot be written; kInterrupted after
 // Ctrl-C; a closed pipe ends the program quietly (ClosedPipe).
 void print_out(std::string_view text);
 void print_json(const Json& document);  // one object on one line
+
+// How an error looks in JSON: {"code":4,"kind":"malformed","message":"...","path":null}.
+Json json_of(const Error& error);
 
 // Whoever read stdout has gone. Only main catches it: exit code 141, no message, as for any program in a
 // pipe.
@@ -92,6 +113,7 @@ struct SchemeOptions {
   std::string compute_dtype;  // empty: the default of the command
   std::string quant_storage = "uint8";
   std::vector<std::string> skip_modules;
+  bool all_linears = false;
   bool any_given = false;  // after parsing: a scheme was asked for
 };
 void add_scheme_options(CLI::App& app, SchemeOptions& scheme);
@@ -126,6 +148,13 @@ class Progress {
 
 // --- what main is made of
 
+// What an exit code means, in a few words; all of them, in ascending order.
+struct ExitMeaning {
+  ExitCode code;
+  std::string_view meaning;
+};
+std::span<const ExitMeaning> exit_meanings();
+
 // Before a command declares its own: its name, how its help looks, the positional MODEL.
 void begin_options(CLI::App& app, const std::string& program, const Subcommand& command,
                    CommonOptions& common);
@@ -145,6 +174,11 @@ void start_logging(const CommonOptions& common);
 
 // One sentence on stderr, or with `json` {"schema":"qtool.error/1",...}; returns the exit code.
 int report(const Error& error, const std::string& program, bool json);
+
+// The formatter of --help: options in two columns, everything wrapped to the terminal.
+std::shared_ptr<CLI::FormatterBase> help_formatter();
+// What stands for an option's value: "FILE", "nf4|fp4", "INT"; empty for a flag.
+std::string value_of(const CLI::Option& option);
 
 // Names `option`'s environment twin: "--max-ram" <- $QTOOL_MAX_RAM.
 CLI::Option* with_twin(CLI::Option* option);

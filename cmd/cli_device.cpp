@@ -1,8 +1,7 @@
 // --device and --threads: what the work runs on.
+#include <algorithm>
 #include <charconv>
-#include <cmath>
-#include <fstream>
-#include <limits>
+#include <cstdlib>
 #include <optional>
 #include <thread>
 
@@ -28,63 +27,7 @@ std::optional<int> gpu_of(const std::string& device) {
   throw Error(ExitCode::kUsage, "--device must be auto, cpu, cuda or cuda:N, is '" + escaped(device) + "'");
 }
 
-// Where version 2 of control groups files this process' limits: its own group or, in a container, the root.
-std::vector<std::string> cgroup_folders() {
-  std::vector<std::string> folders{"/sys/fs/cgroup"};
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);)
-    if (line.starts_with("0::/") && line != "0::/") folders.push_back("/sys/fs/cgroup" + line.substr(3));
-  return folders;
-}
-
-// CPUs that the control group may use at a time, by its quota; nothing without one. A container on a large
-// machine sees all processors but is stopped once its share of time is used up: more threads than that only
-// wait.
-std::optional<int> cgroup_cpus() {
-  const auto cpus = [](double quota, double period) -> std::optional<int> {
-    if (!(quota > 0) || !(period > 0)) return std::nullopt;
-    return std::max(1, static_cast<int>(std::ceil(quota / period)));
-  };
-  std::optional<int> least;
-  for (const std::string& folder : cgroup_folders()) {
-    std::ifstream file(folder + "/cpu.max");  // "max 100000" or "150000 100000"
-    double quota = 0;
-    double period = 0;
-    if (file >> quota >> period)  // "max" is no number
-      if (const auto found = cpus(quota, period)) least = std::min(least.value_or(*found), *found);
-  }
-  if (least) return least;
-  double quota = 0;  // version 1
-  double period = 0;
-  std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
-  std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
-  return cpus(quota, period);
-}
-
-// A number alone in a file; nothing for "max" or where there is no such file.
-std::optional<std::int64_t> number_in(const std::string& path) {
-  std::int64_t number = 0;
-  return std::ifstream(path) >> number ? std::optional(number) : std::nullopt;
-}
-
 }  // namespace
-
-std::int64_t available_memory() {
-  std::int64_t available = std::numeric_limits<std::int64_t>::max();
-  std::ifstream memory("/proc/meminfo");
-  for (std::string key, unit; memory >> key;) {
-    std::int64_t kibibytes = 0;
-    memory >> kibibytes;
-    std::getline(memory, unit);
-    if (key == "MemAvailable:") available = kibibytes * 1024;
-  }
-  for (const std::string& folder : cgroup_folders()) {
-    const auto limit = number_in(folder + "/memory.max");
-    const auto used = number_in(folder + "/memory.current");
-    if (limit && used) available = std::min(available, std::max<std::int64_t>(0, *limit - *used));
-  }
-  return available;
-}
 
 int thread_count(const CommonOptions& common) {
   if (common.threads > 0) return common.threads;

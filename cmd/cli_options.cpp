@@ -2,29 +2,10 @@
 #include <charconv>
 #include <cmath>
 
-#include "cmd/cli.h"
+#include "cmd/cli_outline.h"
 
 namespace qtool {
 namespace {
-
-// Names, value and default of an option: "--bits INT [4]". CLI11's own form adds validators and environment
-// names.
-class HelpFormatter : public CLI::Formatter {
- public:
-  HelpFormatter() { column_width(36); }
-  std::string make_option_opts(const CLI::Option* option) const override {
-    if (option->get_type_size() == 0) return "";
-    const std::string type = option->get_type_name();
-    std::string text = " " + type.substr(0, type.find(':'));
-    if (!option->get_default_str().empty()) text += " [" + option->get_default_str() + "]";
-    return text;
-  }
-  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
-    std::string text = CLI::Formatter::make_help(app, std::move(name), mode);
-    for (std::size_t at = 0; (at = text.find("\n\n\n", at)) != std::string::npos;) text.erase(at, 1);
-    return text;
-  }
-};
 
 char upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; }
 
@@ -50,19 +31,22 @@ void begin_options(CLI::App& app, const std::string& program, const Subcommand& 
                    CommonOptions& common) {
   app.name(program);
   app.description(program + ": " + std::string(command.summary));
-  app.formatter(std::make_shared<HelpFormatter>());
-  app.footer("Every option has an environment twin: --log-file is $QTOOL_LOG_FILE.");
+  app.formatter(help_formatter());
+  if (command.takes == Takes::kNoModel) return;
   option(app, "model", common.model,
          "folder, .safetensors file in it, or Hub name org/name[@revision]; left out: $QTOOL_MODEL, else "
          "the demo model")
+      ->type_name("MODEL")
       ->check([](const std::string& name) {  // a script's empty variable shall not mean the demo
         return std::string(name.empty() ? "the name is empty" : "");
       });
 }
 
 void add_common_options(CLI::App& app, CommonOptions& common) {
-  app.option_defaults()->group("Common options");
-  option(app, "--device", common.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.option_defaults()->group(std::string(kCommonGroup));
+  option(app, "--device", common.device, "what to run on; cuda:1 is the second GPU")
+      ->type_name("auto|cpu|cuda")
+      ->capture_default_str();
   option(app, "--threads", common.threads, "CPU threads; 0: what $OMP_NUM_THREADS or the machine gives")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -71,9 +55,11 @@ void add_common_options(CLI::App& app, CommonOptions& common) {
   flag(app, "--json", common.json, "one JSON object on stdout; errors as JSON on stderr");
   flag(app, "-q,--quiet", common.quiet, "errors only on stderr");
   flag(app, "-v,--verbose", common.verbose, "more on stderr");
-  option(app, "--log-level", common.log_level, "trace, debug, info, warning, error or off");
-  option(app, "--log-file", common.log_file, "append what is logged to this file too");
-  option(app, "--color", common.color, "auto, always or never")
+  option(app, "--log-level", common.log_level, "least of what is told on stderr")
+      ->type_name("trace|debug|info|warning|error|off");
+  option(app, "--log-file", common.log_file, "append what is logged to this file too")->type_name("FILE");
+  option(app, "--color", common.color, "colours on stderr")
+      ->type_name("auto|always|never")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->capture_default_str();
   app.set_help_flag("-h,--help", "print this and exit");
@@ -84,8 +70,11 @@ void add_scheme_options(CLI::App& app, SchemeOptions& scheme) {
   const auto asks = [&scheme](CLI::Option* option) {
     return option->each([&scheme](const std::string&) { scheme.any_given = true; });
   };
-  asks(option(app, "--bits", scheme.bits, "4, 8 (LLM.int8) or 16 (not quantized)")->capture_default_str());
-  asks(option(app, "--quant-type", scheme.quant_type, "code of 4-bit weights: nf4 or fp4")
+  asks(option(app, "--bits", scheme.bits, "of a weight; 8 is LLM.int8, 16 is not quantized")
+           ->type_name("4|8|16")
+           ->capture_default_str());
+  asks(option(app, "--quant-type", scheme.quant_type, "code of 4-bit weights")
+           ->type_name("nf4|fp4")
            ->capture_default_str());
   asks(flag(app, "--double-quant", scheme.double_quant, "quantize the 4-bit statistics to 8 bits too"));
   asks(option(app, "--block-size", scheme.block_size,
@@ -94,12 +83,17 @@ void add_scheme_options(CLI::App& app, SchemeOptions& scheme) {
   asks(option(app, "--int8-threshold", scheme.int8_threshold,
               "LLM.int8: inputs from here on are multiplied in 16 bits; 0 switches that off")
            ->capture_default_str());
-  option(app, "--compute-dtype", scheme.compute_dtype, "type of products: bfloat16, float16 or float32");
-  asks(option(app, "--quant-storage", scheme.quant_storage,
-              "dtype under which packed bytes are filed: uint8, bfloat16, float16 or float32")
+  option(app, "--compute-dtype", scheme.compute_dtype, "type of products")
+      ->type_name("bfloat16|float16|float32");
+  asks(option(app, "--quant-storage", scheme.quant_storage, "dtype under which packed bytes are filed")
+           ->type_name("uint8|bfloat16|float16|float32")
            ->capture_default_str());
   list_option(app, "--skip-modules", scheme.skip_modules,
-              "NAME,... stay unquantized, besides the automatic ones: a leaf or a full dotted name");
+              "these stay unquantized, besides the automatic ones: leaves or full dotted names")
+      ->type_name("NAME,...");
+  asks(flag(
+      app, "--all-linears", scheme.all_linears,
+      "quantize experts and Falcon's layers too, which today's transformers leaves (and loads) in 16 bits"));
 }
 
 QuantSpec quant_spec_of(const SchemeOptions& scheme) {

@@ -96,14 +96,19 @@ void print_json(const Json& document) {
   print_out(document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+Json json_of(const Error& error) {
+  return {{"code", static_cast<int>(error.code())},
+          {"kind", kind_of(error.code())},
+          {"message", escaped(error.what())},
+          {"path", error.path().empty() ? Json() : Json(escaped(error.path()))}};
+}
+
 int report(const Error& error, const std::string& program, bool json) {
   const int code = static_cast<int>(error.code());
   const std::string sentence = escaped(error.what());
   std::string line;
   if (json) {
-    Json inner{{"code", code}, {"kind", kind_of(error.code())}, {"message", sentence}, {"path", nullptr}};
-    if (!error.path().empty()) inner["path"] = escaped(error.path());
-    line = Json{{"schema", "qtool.error/1"}, {"error", inner}}.dump();
+    line = Json{{"schema", "qtool.error/1"}, {"error", json_of(error)}}.dump();
   } else {
     line = program + ": " + sentence;
   }

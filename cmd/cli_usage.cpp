@@ -2,22 +2,26 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include "cmd/cli.h"
+#include "cmd/wrap.h"
 
 namespace qtool {
 namespace {
 
-// Levenshtein distance: insertions, deletions, replacements.
+// Typing errors between two words: letters left out, added, replaced, or two neighbours swapped (Damerau's
+// distance, each place changed once).
 std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);  // distances of a's prefix to every prefix of b
+  std::vector<std::size_t> before, last, row(b.size() + 1);  // of a's prefix to every prefix of b
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = row[0]++;
+    before = std::exchange(last, row);
+    row[0] = i + 1;
     for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] != b[j] ? 1 : 0);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j + 1] + 1, row[j] + 1});
+      row[j + 1] = std::min({last[j] + (a[i] != b[j] ? 1 : 0), last[j + 1] + 1, row[j] + 1});
+      if (i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j])
+        row[j + 1] = std::min(row[j + 1], before[j - 1] + 1);
     }
   }
   return row.back();
@@ -38,11 +42,23 @@ std::optional<std::string> nearest(std::string_view typed, const std::vector<std
   return best;
 }
 
-// What people know from transformers' BitsAndBytesConfig, and what it is called here.
-constexpr struct {
+struct Alias {
   std::string_view theirs;
   std::string_view ours;
-} kAliases[] = {
+};
+
+// What people know from other programs, and what it is called here: commands,
+constexpr Alias kCommandAliases[] = {
+    {"run", "generate"},        {"chat", "generate"},          {"complete", "generate"},
+    {"convert", "quantize"},    {"create", "quantize"},        {"dequantize", "quantize"},
+    {"show", "inspect"},        {"info", "inspect"},           {"verify", "inspect"},
+    {"estimate", "footprint"},  {"memory", "footprint"},       {"eval", "evaluate"},
+    {"perplexity", "evaluate"}, {"benchmark", "bench"},        {"download", "pull"},
+    {"env", "doctor"},          {"completion", "completions"},
+};
+
+// and options: those of transformers' BitsAndBytesConfig, of llama.cpp and of mlx-lm.
+constexpr Alias kOptionAliases[] = {
     {"--load-in-4bit", "--bits 4"},
     {"--load-in-8bit", "--bits 8"},
     {"--bnb-4bit-quant-type", "--quant-type"},
@@ -51,17 +67,29 @@ constexpr struct {
     {"--bnb-4bit-quant-storage", "--quant-storage"},
     {"--llm-int8-threshold", "--int8-threshold"},
     {"--llm-int8-skip-modules", "--skip-modules"},
+    {"--model", "MODEL, right after the command"},
+    {"--n-predict", "--max-new-tokens"},
+    {"--max-tokens", "--max-new-tokens"},
+    {"--ctx-size", "--context"},
+    {"--reverse-prompt", "--stop"},
+    {"--system-prompt", "--system"},
+    {"--do-sample", "--sample"},
 };
 
 std::string unknown_option(const CLI::App& app, std::string word) {
   word = word.substr(0, word.find('='));
   const std::string sentence = "there is no option '" + escaped(word) + "'";
   std::replace(word.begin(), word.end(), '_', '-');
-  for (const auto& alias : kAliases)
-    if (alias.theirs == word) return sentence + "; here it is " + std::string(alias.ours);
   std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options())
+  for (const CLI::Option* option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    if (option->get_positional() && option->get_name(true) == "model") names.emplace_back("MODEL,");
+  }
+  for (const Alias& alias : kOptionAliases) {
+    const std::string_view here = alias.ours.substr(0, alias.ours.find(' '));
+    if (alias.theirs == word && std::find(names.begin(), names.end(), here) != names.end())
+      return sentence + "; here it is " + std::string(alias.ours);
+  }
   const auto meant = nearest(word, names);
   return sentence +
          (meant ? "; did you mean " + *meant + "?" : "; '" + app.get_name() + " --help' lists them");
@@ -71,27 +99,55 @@ std::string unknown_option(const CLI::App& app, std::string word) {
 
 std::string version_line() { return "qtool " QTOOL_VERSION "\n"; }
 
+std::span<const ExitMeaning> exit_meanings() {
+  static constexpr ExitMeaning kMeanings[] = {
+      {ExitCode::kOk, "ok"},
+      {ExitCode::kInternal, "internal error"},
+      {ExitCode::kUsage, "usage"},
+      {ExitCode::kNotFound, "not found"},
+      {ExitCode::kMalformed, "malformed or inconsistent file"},
+      {ExitCode::kUnsupported, "unsupported architecture or feature"},
+      {ExitCode::kMemory, "does not fit in memory, or over --budget"},
+      {ExitCode::kDevice, "device or driver"},
+      {ExitCode::kNetwork, "network or access"},
+      {ExitCode::kVerification, "verification failed, or over a threshold"},
+      {ExitCode::kIo, "reading or writing failed"},
+      {ExitCode::kInterrupted, "interrupted"},
+  };
+  return kMeanings;
+}
+
 std::string overview(std::span<const Subcommand> commands) {
   std::string text =
       "qtool quantizes Hugging Face checkpoints exactly as bitsandbytes does, and runs them.\n\n"
       "  qtool COMMAND [MODEL] [options]\n\n"
       "Commands:\n";
   for (const Subcommand& command : commands) {
+    if (command.shown == Shown::kNo) continue;
     std::string name(command.name);
     name.resize(12, ' ');
     text += "  " + name + std::string(command.summary) + "\n";
   }
+  const auto paragraph = [&text](const std::string& words) {
+    for (const std::string& line : wrapped(words, text_columns())) text += line + "\n";
+  };
+  text += "\n";
+  paragraph(
+      "MODEL is a folder, a .safetensors file in it, or a Hub name org/name[@revision]; left out, it is "
+      "$QTOOL_MODEL "
+      "or the small demo model that ships with qtool, so both of these run as they are:");
   text +=
-      "\nMODEL is a folder, a .safetensors file in it, or a Hub name org/name[@revision]; left out, it is "
-      "$QTOOL_MODEL\n"
-      "or the small demo model that ships with qtool, so both of these run as they are:\n\n"
-      "  qtool quantize --bits 4 --quant-type nf4 --double-quant\n"
-      "  qtool generate --prompt \"The capital of France is\"\n\n"
-      "'qtool COMMAND --help' lists a command's options; each has an environment twin: --max-ram is "
-      "$QTOOL_MAX_RAM.\n"
-      "stdout carries results only. Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 malformed file,\n"
-      "5 unsupported, 6 memory, 7 device, 8 network, 9 verification failed, 10 read or write, 130 "
-      "interrupted.\n";
+      "\n  qtool quantize --bits 4 --quant-type nf4 --double-quant\n"
+      "  qtool generate --prompt \"The capital of France is\"\n\n";
+  paragraph(
+      "'qtool COMMAND --help' lists a command's options, 'man qtool' those of all; each has an environment "
+      "twin: "
+      "--max-ram is $QTOOL_MAX_RAM.");
+  std::string codes;
+  for (const ExitMeaning& row : exit_meanings())
+    codes += (codes.empty() ? "" : "; ") + std::to_string(static_cast<int>(row.code)) + " " +
+             std::string(row.meaning);
+  paragraph("stdout carries results only. Exit codes: " + codes + ".");
   return text;
 }
 
@@ -101,6 +157,10 @@ const Subcommand& find_command(std::span<const Subcommand> commands, const std::
     if (command.name == name) return command;
     names.emplace_back(command.name);
   }
+  for (const Alias& alias : kCommandAliases)
+    if (alias.theirs == name)
+      throw Error(ExitCode::kUsage,
+                  "there is no command '" + name + "'; here it is '" + std::string(alias.ours) + "'");
   const auto meant = nearest(name, names);
   throw Error(ExitCode::kUsage, "there is no command '" + escaped(name) + "'; " +
                                     (meant ? "did you mean " + *meant + "?" : "'qtool --help' lists them"));

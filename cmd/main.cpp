@@ -1,8 +1,8 @@
-// qtool: the rows of the program and its only catch.
+// qtool: what was asked for is found, declared, parsed and run; and the program's only catch.
 #include <csignal>
 #include <new>
 
-#include "cmd/cli.h"
+#include "cmd/commands.h"
 #include "core/error.h"
 #include "core/interrupt.h"
 
@@ -10,15 +10,6 @@ namespace {
 
 using namespace qtool;
 
-constexpr Subcommand kCommands[] = {
-    {"quantize", "quantize a checkpoint as bitsandbytes does (or dequantize it)", declare_quantize},
-    {"generate", "continue a prompt with a model", declare_generate},
-    {"inspect", "say what is in a checkpoint, and what is wrong with it", declare_inspect},
-    {"footprint", "say how much memory a model takes, under every scheme", declare_footprint},
-    {"evaluate", "perplexity on a text, and distance from a reference model", declare_evaluate},
-    {"bench", "tokens per second, beside what the device can do", declare_bench},
-    {"tokenize", "text to token ids and back", declare_tokenize},
-};
 constexpr int kPipeClosed = 128 + SIGPIPE;
 
 bool among(const std::vector<std::string>& words, std::string_view a, std::string_view b) {
@@ -47,10 +38,10 @@ int main(int argc, char** argv) {
   CommonOptions common;
   try {
     if (among(words, "--version", "--version")) return print_out(version_line()), 0;
-    if (!named && among(words, "--help", "-h")) return print_out(overview(kCommands)), 0;
+    if (!named && among(words, "--help", "-h")) return print_out(overview(subcommands())), 0;
     if (!named) throw Error(ExitCode::kUsage, "which command? 'qtool --help' lists them");
 
-    const Subcommand& command = find_command(kCommands, words[0]);
+    const Subcommand& command = find_command(subcommands(), words[0]);
     program += " " + words[0];
     begin_options(app, program, command, common);
     const auto run = command.declare(app, common);

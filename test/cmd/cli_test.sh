@@ -96,8 +96,8 @@ for home in "HF_HOME=$work/hf" "HF_HUB_CACHE=$work/hf/hub"; do
   json "d['folder'].endswith('/snapshots/$commit')"
   run 0 inspect "some/model@$commit" --tensors --json
   run 0 inspect some/model --revision "$commit" --tensors --json
-  fails 3 "not its revision v2" inspect some/model@v2
-  fails 3 "hf download some/other" inspect some/other
+  fails 3 "not its revision v2" inspect some/model@v2 --offline
+  fails 3 "qtool pull some/other" inspect some/other --offline
   fails 2 "disagree" inspect some/model@main --revision other
   unset "${home%%=*}"
 done

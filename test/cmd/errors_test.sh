@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every exit code that can be provoked from outside: 2 to 10 and 130. (1 would be a bug of qtool; 8 needs a download.)
+# Every exit code that can be provoked from outside: 2 to 10 and 130. (1 would be a bug of qtool.)
 source "$(dirname "$0")/lib.sh"
 
 # A tiny checkpoint whose files a case then spoils: fresh DIR
@@ -90,8 +90,8 @@ safetensors "$model/model.safetensors" "$malformed_dtype" 24
 fails 5 "F7" inspect "$model"
 fresh
 rm "$model/model.safetensors"
-: >"$model/pytorch_model.bin"
-fails 5 "pytorch_model.bin" inspect "$model"
+: >"$model/model.gguf"
+fails 5 "model.gguf" inspect "$model"
 
 # --- 6 memory
 run 6 footprint --budget 1MB
@@ -107,6 +107,9 @@ fails 6 "1000000000" generate "$work/long" --context 1000000000 -p x -n 1 --devi
 
 # --- 7 device
 command -v nvidia-smi >/dev/null || fails 7 "--device cpu" generate --device cuda -p x
+
+# --- 8 network: nobody listens there
+HF_HOME=$work/hf HF_ENDPOINT=http://127.0.0.1:9 fails 8 "127.0.0.1" pull some/model --quiet
 
 # --- 9 verification
 mkdir "$work/other"

@@ -5,7 +5,7 @@ qtool=$1
 repo=$2
 shared=$repo/../shared
 demo=$repo/test/data/demo
-unset "${!QTOOL_@}" NO_COLOR HF_HOME HF_HUB_CACHE XDG_CACHE_HOME
+unset "${!QTOOL_@}" "${!HF_@}" NO_COLOR HUGGINGFACE_HUB_CACHE HUGGING_FACE_HUB_TOKEN XDG_CACHE_HOME
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
