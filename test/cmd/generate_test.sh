@@ -117,6 +117,18 @@ if [[ -d $shared/golden/llama_nf4dq_bfloat16 ]]; then
   fails 2 "already quantized (nf4-dq)" generate "$shared/golden/llama_nf4dq_bfloat16" --prompt-tokens 1 --bits 8
 fi
 
+# --- small models that others have trained
+if [[ -d $shared/models/tinystories-656k ]]; then
+  run 0 generate "$shared/models/tinystories-656k" -p "Once upon a time" -n 24
+  [[ $(cat "$work/out") == ", a little girl named Lily lived in a small house with her mom, dad, and her dog, Spot"* ]] ||
+    complain "$said: $(cat "$work/out")"
+  run 0 generate "$shared/models/stories260k" -p "" -n 60
+  [[ $(cat "$work/out") == "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "\
+"One day, she saw a big, red ball."* ]] || complain "$said: $(cat "$work/out")"
+  run 0 generate "$shared/models/capp-gpt2" --prompt-tokens 2,8,14,17,22,25,49 -n 40
+  [[ $(cat "$work/out") == 30,45,40,42,50,* ]] || complain "$said: $(cat "$work/out")"
+fi
+
 # --- what is refused
 fails 2 "no prompt" generate "$demo"
 fails 2 "--prompt" generate "$demo" -p x -f "$work/prompt"

@@ -124,6 +124,19 @@ TEST_CASE("golden checkpoints come close to the logits that bitsandbytes compute
       {"llama_int8_float16", DType::kF16, 3e-2},
       {"llama_int8_float32", DType::kF32, 1e-4},
       {"llama_int8_t0_bfloat16", DType::kBF16, 3e-2},
+      {"bloom_nf4dq_bfloat16", DType::kBF16, 2e-2},
+      {"gpt2_nf4dq_float32", DType::kBF16, 2e-2},
+      {"gpt2_fp4dq_bfloat16", DType::kF32, 2e-2},
+      {"gpt_neox_nf4dq_bfloat16", DType::kBF16, 2e-2},
+      {"mixtral_nf4dq_bfloat16", DType::kBF16, 2e-2},
+      {"opt_nf4dq_bfloat16", DType::kBF16, 2e-2},
+      {"phi_nf4dq_bfloat16", DType::kBF16, 2e-2},
+      {"bloom_int8_bfloat16", DType::kBF16, 3e-2},
+      {"gpt2_int8_float32", DType::kF32, 1e-4},
+      {"gpt_neox_int8_bfloat16", DType::kBF16, 3e-2},
+      {"mixtral_int8_bfloat16", DType::kBF16, 3e-2},
+      {"opt_int8_bfloat16", DType::kBF16, 3e-2},
+      {"phi_int8_bfloat16", DType::kBF16, 3e-2},
   };
   for (const Row& row : rows) {
     INFO(row.name);
