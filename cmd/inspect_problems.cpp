@@ -107,6 +107,15 @@ void find_plain_linears(const Architecture& architecture, const std::vector<std:
                      "stored unquantized, but llm_int8_skip_modules does not say so: " + some_of(plain)});
 }
 
+// Linear layers that transformers 5 would replace.
+std::ptrdiff_t replaced_modules(const Architecture& architecture, const std::vector<LogicalTensor>& tensors) {
+  return std::count_if(tensors.begin(), tensors.end(), [&](const LogicalTensor& tensor) {
+    const auto role = role_of(architecture, tensor.name);
+    return role && is_linear(role->role) && role->role != Role::kHead && role->piece == Piece::kWeight &&
+           kind_of(architecture, role->role) != ModuleKind::kOther;
+  });
+}
+
 void check_quantization(const Checkpoint& checkpoint, const std::vector<LogicalTensor>& tensors,
                         std::vector<Problem>& found) {
   std::vector<std::string> quantized;
@@ -119,13 +128,19 @@ void check_quantization(const Checkpoint& checkpoint, const std::vector<LogicalT
                        "config.json has no quantization_config, but weights are stored quantized: " +
                            some_of(quantized)});
     if (!config) return;
-    if (quantized.empty())
-      found.push_back({ExitCode::kMalformed, "quantization_config announces " + scheme_name(config->spec) +
-                                                 ", but no weight is stored quantized"});
+    const Architecture* const architecture = known_architecture(checkpoint);
+    if (quantized.empty()) {
+      // transformers 5 replaces no layer of some families (Falcon), and writes just this.
+      const bool nothing_to_quantize = architecture && replaced_modules(*architecture, tensors) == 0;
+      found.push_back(
+          {nothing_to_quantize ? ExitCode::kOk : ExitCode::kMalformed,
+           "quantization_config announces " + scheme_name(config->spec) +
+               ", but no weight is stored quantized" +
+               (nothing_to_quantize ? ": transformers 5 quantizes no layer of this family" : "")});
+    }
     compare_config(*config, tensors, found);
     compare_skips(config->skip_modules, tensors, found);
-    if (const Architecture* const architecture = known_architecture(checkpoint);
-        architecture && !quantized.empty())
+    if (architecture && !quantized.empty())
       find_plain_linears(*architecture, config->skip_modules, tensors, found);
   } catch (const Error& error) {
     found.push_back({error.code(), error.what()});
