@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <optional>
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -26,26 +27,36 @@ class Lines {
     std::string line;
     ask();
     for (;;) {
-      char c = 0;
-      const ssize_t got = ::read(STDIN_FILENO, &c, 1);
-      if (got == 1 && c == '\n') return line;
-      if (got == 1) {
-        line += c;
-      } else if (got == 0) {
-        return line.empty() ? std::nullopt : std::optional(line);
-      } else if (errno == EINTR && dismiss_interrupt()) {
+      if (dismiss_interrupt()) {
         line.clear();
         std::fputc('\n', stderr);
         ask();
-      } else if (errno == EINTR) {
-        stop_if_interrupted();
-      } else {
-        throw Error(ExitCode::kIo, std::string("cannot read what is typed: ") + std::strerror(errno));
       }
+      stop_if_interrupted();
+      if (!something_typed()) continue;
+      char c = 0;
+      const ssize_t got = ::read(STDIN_FILENO, &c, 1);
+      if (got == 1 && c == '\n') return line;
+      if (got == 1) line += c;
+      if (got == 0) return line.empty() ? std::nullopt : std::optional(line);
+      if (got < 0 && errno != EINTR) cannot_read();
     }
   }
 
  private:
+  // Waits a moment for it. Not longer: a signal that comes just before, or to another thread, wakes nobody.
+  static bool something_typed() {
+    constexpr int kMomentMs = 50;
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    const int ready = ::poll(&input, 1, kMomentMs);
+    if (ready < 0 && errno != EINTR) cannot_read();
+    return ready > 0;
+  }
+
+  [[noreturn]] static void cannot_read() {
+    throw Error(ExitCode::kIo, std::string("cannot read what is typed: ") + std::strerror(errno));
+  }
+
   static void ask() { std::fputs(">>> ", stderr); }
 };
 
