@@ -99,7 +99,8 @@ GpuDriver gpu_driver() {
 
 std::optional<std::string> cublaslt_library() {
   for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"})
-    if (Library(dlopen(name, RTLD_LAZY | RTLD_LOCAL))) return name;
+    // Stays loaded: its C++ runtime gives nothing back when it is unloaded.
+    if (dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE)) return name;
   return std::nullopt;
 }
 

@@ -128,7 +128,8 @@ void attend(const KernelFunctions& kernels, const float* q, const CpuCache& cach
   const float* slopes =
       options.slopes ? static_cast<const CpuTable*>(options.slopes)->values.as<float>().data() : nullptr;
   const bool adjusted = options.softcap > 0.0f || slopes;
-  const std::int64_t window = options.window > 0 ? options.window : std::numeric_limits<std::int64_t>::max();
+  constexpr std::int64_t kAll = std::int64_t{1} << 62;  // positions; sums with it stay in range
+  const std::int64_t window = options.window > 0 ? std::min(options.window, kAll) : kAll;
   // Chunks begin at the same positions for every token, whatever the window: sums do not depend on the task.
   const std::int64_t seen = std::max<std::int64_t>(0, task.position + 1 - window);
   const DType dtype = cache.keys.dtype();
