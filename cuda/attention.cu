@@ -3,6 +3,8 @@
 #include "cuda/device_math.cuh"
 #include "cuda/dispatch.h"
 #include "cuda/launch.cuh"
+#include "cuda/rope_rows.h"
+#include "cuda/rotary.cuh"
 #include "cuda/scores.cuh"
 
 namespace qtool::cuda {
@@ -10,14 +12,6 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
-
-// The first 2 * half columns of a head rotate: column i with i + half, or 2i with 2i + 1.
-struct Rotation {
-  const float* cos;  // [positions, half]
-  const float* sin;
-  int half;
-  bool neighbours;
-};
 
 // A thread rotates one pair, or copies one element that does not rotate; grid y
 // counts q's, then k's and v's heads.
@@ -49,7 +43,7 @@ __global__ void rope_kernel(T* q, T* k, const T* v, Rotation rotation, int heads
     const float s = rotation.sin[static_cast<std::int64_t>(place.position) * half + i];
     const int first = rotation.neighbours ? 2 * i : i, second = rotation.neighbours ? 2 * i + 1 : i + half;
     const float a = to_float(from[first]), b = to_float(from[second]);
-    const float turned_a = a * c - b * s, turned_b = b * c + a * s;
+    const float turned_a = turned(a, b, c, -s), turned_b = turned(b, a, c, s);
     from[first] = from_float<T>(turned_a);
     from[second] = from_float<T>(turned_b);
     if (keys) {
@@ -100,11 +94,15 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void rope_append(Values q, Values k, Values v, const CudaRope* rope, int heads, const Place2* places,
-                 std::int64_t rows, int layer, CudaCache& cache, cudaStream_t stream) {
-  const Rotation rotation = rope ? Rotation{rope->cos.as<float>(), rope->sin.as<float>(),
-                                            rope->rotary_dim / 2, rope->pairs == RopePairs::kNeighbours}
-                                 : Rotation{nullptr, nullptr, 0, false};
+Rotation rotation_of(const CudaRope* rope) {
+  if (!rope) return {};
+  return {rope->cos.as<float>(), rope->sin.as<float>(), rope->rotary_dim / 2,
+          rope->pairs == RopePairs::kNeighbours};
+}
+
+void rope_append(Values q, Values k, Values v, const Rotation& rotation, int heads, const Place2* places,
+                 std::int64_t rows, int layer, const CudaCache& cache, cudaStream_t stream) {
+  if (rope_append_rows(q, k, v, rotation, heads, places, rows, layer, cache, stream)) return;
   with_type(q.dtype, [&](auto type) {
     with_type(cache.dtype, [&](auto cached) {
       using T = typename decltype(type)::Type;
@@ -118,8 +116,8 @@ void rope_append(Values q, Values k, Values v, const CudaRope* rope, int heads, 
 }
 
 void attention(const AttentionProblem& p, cudaStream_t stream) {
-  if (p.tile_count * 8 <= p.rows && prefill_attention(p, stream)) return;
-  if (decode_attention(p, stream)) return;
+  if (!p.isolated && p.tile_count * 8 <= p.rows && prefill_attention(p, stream)) return;
+  if (takes_decode(p)) return decode_attention(p, stream);
   with_type(p.q.dtype, [&](auto type) {
     with_type(p.cache->dtype, [&](auto cached) {
       using T = typename decltype(type)::Type;

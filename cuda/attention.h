@@ -1,7 +1,7 @@
 // Rotary embedding, the key/value cache, and attention over it.
 //
-// Everything is summed in an order that only sizes decide (tokens, heads, the longest sequence, the window),
-// the splits of one head included: the same call gives the same bits every time.
+// Everything is summed in an order that only sizes decide (tokens, heads, each length, the class of the
+// longest), the splits of one head included: the same call gives the same bits every time.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct QueryTile {
   int sequence;
   int position;  // of the first token
 };
-inline constexpr int kQueryTile = 64;
+inline constexpr int kQueryTile = 128;
 
 inline constexpr int kNoWindow = 1 << 30;
 
@@ -36,7 +36,24 @@ struct ScoreRule {
   const float* slopes = nullptr;  // [heads]
   bool slopes_bfloat16 = false;
 
-  bool shaped() const { return softcap > 0.0f || slopes; }  // more than a scale
+  constexpr bool shaped() const { return softcap > 0.0f || slopes; }  // more than a scale
+};
+
+// The first 2 * half columns of a head rotate: column i with i + half, or 2i with 2i + 1.
+struct Rotation {
+  const float* cos = nullptr;  // [positions, half]
+  const float* sin = nullptr;
+  int half = 0;
+  bool neighbours = false;
+};
+Rotation rotation_of(const CudaRope* rope);  // none: nothing rotates
+
+// Keys and values of the step's own tokens before they are rotated and filed. Each token is the only one of
+// its sequence.
+struct FreshTokens {
+  const void* k = nullptr;  // [rows, kv_heads * head_dim], of q's type; q is not rotated yet either
+  const void* v = nullptr;
+  Rotation rotation;
 };
 
 struct AttentionProblem {
@@ -44,8 +61,9 @@ struct AttentionProblem {
   int layer = 0;
   int heads = 0;
   ScoreRule rule;
-  Values q;    // [rows, heads * head_dim]
-  Values out;  // the same, of q's type
+  Values q;           // [rows, heads * head_dim]
+  Values out;         // the same, of q's type
+  FreshTokens fresh;  // takes_fresh(): what is not in the cache yet, and filed there on the way
   std::int64_t rows = 0;
   const Place2* places = nullptr;    // [rows], device
   const QueryTile* tiles = nullptr;  // [tile_count], device: the same tokens
@@ -53,6 +71,7 @@ struct AttentionProblem {
   std::int64_t longest = 0;  // at least as long as any sequence in the step
   int multiprocessors = 0;
   int capability = 0;           // 10 * major + minor
+  bool isolated = false;        // a token's result depends on its own sequence alone, to the last bit
   float* partials = nullptr;    // [partial_floats()]
   unsigned* arrived = nullptr;  // [rows * heads], all 0; left so
 
@@ -60,9 +79,9 @@ struct AttentionProblem {
   std::int64_t reach() const { return longest < rule.window ? longest : rule.window; }
 };
 
-// Rotates q and k [rows, heads * head_dim] in place, if there is a rope, and files k and v in the cache.
-void rope_append(Values q, Values k, Values v, const CudaRope* rope, int heads, const Place2* places,
-                 std::int64_t rows, int layer, CudaCache& cache, cudaStream_t stream);
+// Rotates q and k [rows, heads * head_dim] in place and files k and v in the cache.
+void rope_append(Values q, Values k, Values v, const Rotation& rotation, int heads, const Place2* places,
+                 std::int64_t rows, int layer, const CudaCache& cache, cudaStream_t stream);
 
 // Workspace of attention, whatever `partials` and `arrived` are.
 std::int64_t partial_floats(const AttentionProblem& problem);
@@ -75,7 +94,10 @@ void attention(const AttentionProblem& problem, cudaStream_t stream);
 // size or device.
 bool prefill_attention(const AttentionProblem& problem, cudaStream_t stream);
 
-// Few tokens with long caches (decode.cu). False if it does not take these types or this head size.
-bool decode_attention(const AttentionProblem& problem, cudaStream_t stream);
+// Few tokens with long caches (decode.cu), and whether it takes these types and this head size; with fresh
+// tokens, this rotation.
+bool takes_decode(const AttentionProblem& problem);
+bool takes_fresh(const AttentionProblem& problem);
+void decode_attention(const AttentionProblem& problem, cudaStream_t stream);
 
 }  // namespace qtool::cuda

@@ -55,7 +55,7 @@ struct Library {
 
 void require(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    throw Error(ExitCode::kDevice,
+    throw Error(status == CUBLAS_STATUS_ALLOC_FAILED ? ExitCode::kMemory : ExitCode::kDevice,
                 std::string("cuBLASLt failed at ") + what + ", status " + std::to_string(status));
 }
 
@@ -90,25 +90,25 @@ class Implementation final : public CublasLt {
   }
 
   bool multiply(const MatrixProduct& product, cudaStream_t stream) override {
-    const Shape4 shape{product.type, product.tokens, product.out, product.in, product.y_stride};
+    const Form shape{product.type, product.adds, product.tokens, product.out, product.in, product.y_stride};
     auto found = plans_.find(shape);
     if (found == plans_.end()) found = plans_.emplace(shape, plan_of(product)).first;
     const Plan& plan = found->second;
     if (!plan.possible) return false;
     const bool integers = product.type == DType::kI8;
-    const float one = 1.0f, zero = 0.0f;
+    const float one = 1.0f, kept = product.adds ? 1.0f : 0.0f;
     const std::int32_t int_one = 1, int_zero = 0;
     require(
         library_.Matmul(handle_, plan.operation, integers ? static_cast<const void*>(&int_one) : &one,
                         product.weight, plan.weight, product.x, plan.x,
-                        integers ? static_cast<const void*>(&int_zero) : &zero, product.y, plan.y, product.y,
+                        integers ? static_cast<const void*>(&int_zero) : &kept, product.y, plan.y, product.y,
                         plan.y, &plan.algorithm, workspace_.as<void>(), kWorkspaceBytes, stream),
         "a matrix product");
     return true;
   }
 
  private:
-  using Shape4 = std::tuple<DType, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
+  using Form = std::tuple<DType, bool, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
   struct Plan {
     bool possible = false;
     cublasLtMatmulDesc_t operation = nullptr;
@@ -120,7 +120,9 @@ class Implementation final : public CublasLt {
   // * (x as [in, tokens]).
   Plan plan_of(const MatrixProduct& product) {
     const bool integers = product.type == DType::kI8;
-    const cudaDataType_t type = data_type(product.type), result = integers ? CUDA_R_32I : type;
+    const cudaDataType_t type = data_type(product.type), result = integers       ? CUDA_R_32I
+                                                                  : product.adds ? CUDA_R_32F
+                                                                                 : type;
     Plan plan;
     require(library_.MatmulDescCreate(&plan.operation, integers ? CUBLAS_COMPUTE_32I : CUBLAS_COMPUTE_32F,
                                       integers ? CUDA_R_32I : CUDA_R_32F),
@@ -157,7 +159,7 @@ class Implementation final : public CublasLt {
   Library library_;
   Buffer workspace_;
   cublasLtHandle_t handle_ = nullptr;
-  std::map<Shape4, Plan> plans_;
+  std::map<Form, Plan> plans_;
 };
 
 }  // namespace

@@ -18,6 +18,7 @@ struct MatrixProduct {
   std::int64_t tokens = 0, out = 0, in = 0, y_stride = 0;
   DType type = DType::kBF16;  // of weight, x and y; I8 gives I32 results. Sums
                               // are float32 or int32.
+  bool adds = false;          // of 16-bit types: y is float32, and the product is added to it
 };
 
 class CublasLt {

@@ -7,11 +7,12 @@
 #include <utility>
 
 #include "core/error.h"
-#include "cuda/attention.h"
+#include "cuda/attention_runner.h"
 #include "cuda/device.h"
 #include "cuda/linear.h"
 #include "cuda/make_residents.h"
 #include "cuda/norm.h"
+#include "cuda/own.h"
 #include "cuda/pointwise.h"
 #include "cuda/recordings.h"
 #include "cuda/residents.h"
@@ -23,27 +24,13 @@ namespace {
 
 using namespace cuda;
 
-void require(bool holds, const char* what) {
-  if (!holds) throw internal_error(std::string("cuda backend: ") + what);
-}
-
-template <typename Concrete, typename Interface>
-auto& own(Interface& resident) {
-  if constexpr (std::is_const_v<Interface>)
-    return static_cast<const Concrete&>(resident);
-  else
-    return static_cast<Concrete&>(resident);
-}
-
-Values values_of(const Backend::Table& table) {
-  const auto& own_table = own<CudaTable>(table);
-  return {own_table.memory.as<void>(), own_table.dtype};
-}
-
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(int index)
-      : device_(open_device(index)), inputs_(stream_.get()), linear_(device_, stream_.get()) {}
+      : device_(open_device(index)),
+        inputs_(stream_.get()),
+        linear_(device_, stream_.get()),
+        attention_(device_, inputs_, stream_.get()) {}
 
   std::string name() const override { return "cuda:" + std::to_string(device_.index) + ": " + device_.name; }
 
@@ -168,53 +155,26 @@ class CudaBackend final : public Backend {
 
   void rope_append(Array& q, Array& k, const Array& v, const Rope* rope, int heads,
                    std::span<const Segment> segments, int layer, Cache& cache) override {
-    auto& target = own<CudaCache>(cache);
-    const auto* table = static_cast<const CudaRope*>(rope);
-    check_segments(segments, target, layer);
-    for (const Segment& segment : segments)
-      require(!table || segment.position + segment.tokens <= table->positions,
-              "rope_append reads within the rotary table");
-    require(own<CudaArray>(q).dtype == own<CudaArray>(k).dtype &&
-                own<CudaArray>(k).dtype == own<CudaArray>(v).dtype,
-            "queries, keys and values are of one type");
-    inputs_.set_segments(segments);
-    if (inputs_.tokens() > 0)
-      cuda::rope_append(own<CudaArray>(q).values(), own<CudaArray>(k).values(), own<CudaArray>(v).values(),
-                        table, heads, inputs_.places(), inputs_.tokens(), layer, target, stream_.get());
+    attention_.append(tokens_of(q, k, v, rope, heads), segments, layer, own<CudaCache>(cache));
   }
 
   void attention(const Array& q, const Cache& cache, int layer, int heads, const AttentionOptions& options,
                  std::span<const Segment> segments, Array& out) override {
-    const auto& source = own<CudaCache>(cache);
-    check_segments(segments, source, layer);
-    inputs_.set_segments(segments);
-    if (inputs_.tokens() == 0) return;
-    auto& to = own<CudaArray>(out);
-    to.dtype = own<CudaArray>(q).dtype;
-    AttentionProblem problem;
-    problem.cache = &source;
-    problem.layer = layer;
-    problem.heads = heads;
-    problem.rule = rule_of(options, heads);
-    problem.q = own<CudaArray>(q).values();
-    problem.out = to.values();
-    problem.rows = inputs_.tokens();
-    problem.places = inputs_.places();
-    problem.tiles = inputs_.tiles();
-    problem.tile_count = inputs_.tile_count();
-    problem.longest = inputs_.longest();
-    problem.multiprocessors = device_.multiprocessors;
-    problem.capability = device_.capability;
-    partials_.reserve(partial_floats(problem) * 4);
-    const std::int64_t counters = problem.rows * heads * 4;
-    if (counters > arrived_.bytes()) {
-      arrived_ = Buffer(Place::kDevice, counters);
-      check(cudaMemsetAsync(arrived_.as<void>(), 0, static_cast<std::size_t>(counters), stream_.get()),
-            "clearing counters");
-    }
-    problem.partials = partials_.as<float>();
-    problem.arrived = arrived_.as<unsigned>();
-    cuda::attention(problem, stream_.get());
+    attention_.run(own<CudaArray>(q), heads, options, segments, layer, own<CudaCache>(cache),
+                   own<CudaArray>(out));
+  }
+
+  void rope_attention(Array& q, Array& k, const Array& v, const Rope* rope, int heads,
+                      const AttentionOptions& options, std::span<const Segment> segments, int layer,
+                      Cache& cache, Array& out) override {
+    attention_.append_and_run(tokens_of(q, k, v, rope, heads), options, segments, layer,
+                              own<CudaCache>(cache), own<CudaArray>(out));
+  }
+
+  bool isolate_rows() override {
+    if (!linear_.isolate_rows()) return false;
+    attention_.isolate_rows();
+    return true;
   }
 
   void gate(Array& gate, const Array* up, Activation activation, std::int64_t rows) override {
@@ -292,21 +252,12 @@ class CudaBackend final : public Backend {
     std::memcpy(out.data(), pinned_.as<void>(), static_cast<std::size_t>(rows * 4));
   }
 
-  // Products take the plainest norm with them; other norms are computed before.
   void norm_linears(const Array& x, const Norm& norm, std::span<const Linear* const> linears,
                     std::int64_t rows, Array& scratch, std::span<Array* const> outs) override {
     const auto& from = own<CudaArray>(x);
-    if (norm.kind != NormKind::kRms || !norm.weight || norm.bias || from.dtype != DType::kF32 ||
-        linears.size() > kMostShared)
+    if (!takes_norm(from, norm) || linears.size() > kMostShared)
       return Backend::norm_linears(x, norm, linears, rows, scratch, outs);
-    require(own<CudaTable>(*norm.weight).count() == from.cols, "norm_linears' widths agree");
-    LinearInput input;
-    input.source = Source::kNorm;
-    input.x = from.values();
-    input.weight = values_of(*norm.weight);
-    input.weight_offset = norm.weight_offset;
-    input.eps = norm.eps;
-    run_group(input, linears, rows, outs);
+    run_group(normed(from, norm), linears, rows, outs);
   }
 
   void linear_add(const Array& y, const Linear& weight, float scale, std::int64_t rows, Array& scratch,
@@ -330,6 +281,18 @@ class CudaBackend final : public Backend {
     run_add(input, weight, rows, scratch, x);
   }
 
+  void gated_mlp_add(const GatedMlp& mlp, std::int64_t rows, Array& scratch, Array& gate, Array& up,
+                     Array& x) override {
+    auto& to = own<CudaArray>(x);
+    const bool alone = rows == 1 && mlp.scale == 1.0f && takes_norm(to, mlp.norm);
+    if (alone && linear_.run_gated(normed(to, mlp.norm),
+                                   {own<CudaLinear>(mlp.gate), own<CudaLinear>(mlp.up),
+                                    own<CudaLinear>(mlp.down), mlp.activation},
+                                   own<CudaArray>(gate), own<CudaArray>(up), to))
+      return;
+    Backend::gated_mlp_add(mlp, rows, scratch, gate, up, x);
+  }
+
   std::unique_ptr<Recordings> make_recordings() override { return std::make_unique<GraphRecordings>(); }
 
   // Steps of one token per sequence are recorded; a prompt's chunks rarely come
@@ -338,15 +301,14 @@ class CudaBackend final : public Backend {
                 const std::function<void()>& body) override {
     inputs_.set_ids(ids);
     inputs_.set_segments(segments);
-    const bool decode = inputs_.tile_count() == inputs_.tokens() && inputs_.tokens() <= kMostRecordedTokens;
-    if (!decode) return body();
+    if (!inputs_.one_token_each() || inputs_.tokens() > kMostRecordedTokens) return body();
     static_cast<GraphRecordings&>(recordings)
         .run({inputs_.tokens(), inputs_.longest()}, stream_.get(), body, [this] {
           std::vector<const void*> places = linear_.workspaces();
+          for (const void* place : attention_.workspaces()) places.push_back(place);
           for (const void* place :
-               {partials_.as<const void>(), arrived_.as<const void>(), widened_.as<const void>(),
-                static_cast<const void*>(inputs_.ids()), static_cast<const void*>(inputs_.places()),
-                static_cast<const void*>(inputs_.tiles())})
+               {widened_.as<const void>(), static_cast<const void*>(inputs_.ids()),
+                static_cast<const void*>(inputs_.places()), static_cast<const void*>(inputs_.tiles())})
             places.push_back(place);
           return places;
         });
@@ -373,18 +335,25 @@ class CudaBackend final : public Backend {
     cuda::norm(x.values(), rule, groups, width == x.cols, rows, x.cols, out.values(), stream_.get());
   }
 
-  static ScoreRule rule_of(const AttentionOptions& options, int heads) {
-    ScoreRule rule;
-    rule.scale = options.scale;
-    rule.softcap = options.softcap;
-    if (options.window > 0) rule.window = static_cast<int>(std::min<std::int64_t>(options.window, kNoWindow));
-    if (options.slopes) {
-      const auto& slopes = own<CudaTable>(*options.slopes);
-      require(slopes.dtype == DType::kF32 && slopes.count() == heads, "there is a slope for each head");
-      rule.slopes = slopes.memory.as<float>();
-      rule.slopes_bfloat16 = options.slopes_bfloat16;
-    }
-    return rule;
+  // Products take the plainest norm with them.
+  static bool takes_norm(const CudaArray& x, const Norm& norm) {
+    return norm.kind == NormKind::kRms && norm.weight && !norm.bias && x.dtype == DType::kF32;
+  }
+  static LinearInput normed(const CudaArray& x, const Norm& norm) {
+    require(own<CudaTable>(*norm.weight).count() == x.cols, "norm_linears' widths agree");
+    LinearInput input;
+    input.source = Source::kNorm;
+    input.x = x.values();
+    input.weight = values_of(*norm.weight);
+    input.weight_offset = norm.weight_offset;
+    input.eps = norm.eps;
+    return input;
+  }
+
+  static AttentionRunner::Tokens tokens_of(const Array& q, const Array& k, const Array& v, const Rope* rope,
+                                           int heads) {
+    return {own<CudaArray>(q), own<CudaArray>(k), own<CudaArray>(v), static_cast<const CudaRope*>(rope),
+            heads};
   }
 
   void change(Array& x, Change how, float number, std::int64_t rows) {
@@ -446,14 +415,6 @@ class CudaBackend final : public Backend {
     stream_.wait();
   }
 
-  static void check_segments(std::span<const Segment> segments, const CudaCache& cache, int layer) {
-    require(layer >= 0 && layer < cache.layers, "the layer is in the cache");
-    for (const Segment& segment : segments)
-      require(segment.sequence >= 0 && segment.sequence < cache.sequences && segment.position >= 0 &&
-                  segment.tokens >= 0 && segment.position + segment.tokens <= cache.positions,
-              "a segment lies within the cache");
-  }
-
   // What norms write: the type that all products read, where they agree, else
   // float32.
   void note_compute(DType dtype) {
@@ -466,9 +427,10 @@ class CudaBackend final : public Backend {
   Stream stream_;
   StepInputs inputs_;
   LinearRunner linear_;
+  AttentionRunner attention_;
   DType activations_ = DType::kF32;
   bool computes_ = false;
-  Buffer partials_, arrived_, widened_;
+  Buffer widened_;
   Buffer pinned_{Place::kPinnedHost, 0};
 };
 

@@ -72,6 +72,7 @@ class CudaQuantizer final : public Quantizer {
     cuda::check(cudaSetDevice(device), "selecting the device");
     cudaDeviceProp properties;
     cuda::check(cudaGetDeviceProperties(&properties, device), "asking for the device's properties");
+    cuda::name_device(device, properties.name);
     max_grid_ = std::int64_t{properties.multiProcessorCount} * (properties.maxThreadsPerMultiProcessor / 256);
     cuda::upload_codebooks();
 
@@ -170,6 +171,7 @@ class CudaQuantizer final : public Quantizer {
       const std::lock_guard lock(quantizer.mutex_);
       if (quantizer.idle_.empty()) {
         lane_ = std::make_unique<Lane>();
+        quantizer.idle_.reserve(++quantizer.lanes_);  // it can come back without memory
       } else {
         lane_ = std::move(quantizer.idle_.back());
         quantizer.idle_.pop_back();
@@ -192,6 +194,7 @@ class CudaQuantizer final : public Quantizer {
   Buffer thresholds_;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Lane>> idle_;
+  mutable std::size_t lanes_ = 0;
 };
 
 }  // namespace

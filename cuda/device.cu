@@ -40,6 +40,7 @@ Device open_device(int index) {
   check(cudaSetDevice(index), "selecting the device");
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
+  name_device(index, properties.name);
   cudaFuncAttributes attributes;
   if (cudaFuncGetAttributes(&attributes, probe_kernel) != cudaSuccess) {
     cudaGetLastError();

@@ -13,16 +13,24 @@ __device__ __forceinline__ float round_to(float value, DType type) {
   return value;
 }
 
+// An integer product as a float, plus `bias`, before it is rounded to half.
+__device__ __forceinline__ float int8_scaled(int sum, float absmax, float row_absmax, float bias) {
+  const float dequant = __uint_as_float(0x38820610u);  // bitsandbytes' 6.200012e-05, 1 / 127^2
+  return fmaf(__fmul_rn(__fmul_rn(static_cast<float>(sum), absmax), row_absmax), dequant, bias);
+}
+
 // The float value of an integer product. A bias of half precision is added
 // before the rounding to half, another type's after it.
+__device__ __forceinline__ float int8_value(int sum, float absmax, float row_absmax, bool has_bias,
+                                            float bias, DType type) {
+  const bool fused = has_bias && type == DType::kF16;
+  float value = rounded<__half>(int8_scaled(sum, absmax, row_absmax, fused ? bias : 0.0f));
+  if (has_bias && !fused) value = rounded<__half>(value + bias);
+  return round_to(value, type);
+}
 __device__ __forceinline__ float int8_value(int sum, float absmax, float row_absmax, const float* bias,
                                             DType type) {
-  const float dequant = __uint_as_float(0x38820610u);  // bitsandbytes' 6.200012e-05, 1 / 127^2
-  const float scaled = __fmul_rn(__fmul_rn(static_cast<float>(sum), absmax), row_absmax);
-  const bool fused = bias && type == DType::kF16;
-  float value = rounded<__half>(fmaf(scaled, dequant, fused ? *bias : 0.0f));
-  if (bias && !fused) value = rounded<__half>(value + *bias);
-  return round_to(value, type);
+  return int8_value(sum, absmax, row_absmax, bias != nullptr, bias ? *bias : 0.0f, type);
 }
 
 // Columns that some token has an outlier in.

@@ -30,9 +30,23 @@ struct LinearInput {
   Activation activation = Activation::kSilu;
 };
 
+// Whether two layers may run as parts of one launch.
+bool can_share(const CudaLinear& a, const CudaLinear& b);
+
+// 4-bit tiles.
+bool is_tiles(const CudaLinear& linear);
+
+struct SmallProblem;
+class Wide4Workspace;
+
+// With cuBLASLt, up to so many tokens the weights are read once per 32 tokens; beyond, dequantizing them
+// first is faster.
+inline constexpr std::int64_t kFewTokens = 64;
+
 class LinearRunner {
  public:
   LinearRunner(const Device& device, cudaStream_t stream);
+  ~LinearRunner();
 
   // outs[i] = linears[i](input) for 1 to 3 layers with as many inputs each.
   // Each out gets the layer's compute type.
@@ -41,6 +55,21 @@ class LinearRunner {
   // residual += linear(input); `out` is scratch.
   void run_add(const LinearInput& input, const CudaLinear& linear, std::int64_t rows, CudaArray& out,
                CudaArray& residual);
+
+  // From now on a row's result is the same, to the last bit, whatever other rows it is computed with. False:
+  // this device has no kernel that could promise it for 4-bit tiles.
+  bool isolate_rows();
+
+  // residual += down(act(gate(input)) * up(input)) for one token; false, and nothing is done, where the
+  // gate's product has no kernel that takes the activation along.
+  struct GatedMlp {
+    const CudaLinear& gate;
+    const CudaLinear& up;
+    const CudaLinear& down;
+    Activation activation;
+  };
+  bool run_gated(const LinearInput& input, const GatedMlp& mlp, CudaArray& gate_out, CudaArray& up_out,
+                 CudaArray& residual);
 
   // Where its buffers are now; they move when they grow.
   std::vector<const void*> workspaces() const;
@@ -52,19 +81,37 @@ class LinearRunner {
     std::int64_t rows;
     std::span<CudaArray* const> outs;
     float* residual;
+    std::int64_t first_row = 0;  // of the outs, to be written
+
+    void* y(std::size_t i) const {
+      return outs[i]->memory.as<std::byte>() + first_row * linears[i]->out * size_of(linears[i]->compute);
+    }
   };
+  // True: isolated rows have been computed one by one, where their weights have no kernel that keeps them
+  // apart.
+  bool run_apart(const Job& job);
   bool run_few(const Job& job);
-  void run_one(const Job& job, std::size_t index);
-  void run_int8(const CudaLinear& linear, Values x, std::int64_t rows, CudaArray& out);
-  void run_panels(const CudaLinear& linear, const void* x, std::int64_t rows, CudaArray& out);
+  // All of a job but its inputs, and what those are made of.
+  SmallProblem small_problem(const Job& job) const;
+  HalfInputs half_inputs_of(const Job& job, const SmallProblem& problem) const;
+  // True: the result has been added to the job's residual; else it is in the layer's out.
+  bool run_one(const Job& job, std::size_t index);
+  bool run_panels(const CudaLinear& linear, const void* x, std::int64_t rows, CudaArray& out,
+                  float* residual);
   Values typed_input(const LinearInput& input, std::int64_t rows, std::int64_t in, DType type);
-  struct Int8Prepared;
-  Int8Prepared prepare_int8(const CudaLinear& linear, Values x, std::int64_t rows);
+  // linear4.cu
+  bool run_tiles(const Job& job);
+  // linear8.cu
+  bool run_wide8(const Job& job);
+  void run_int8(const Job& job, const CudaLinear& linear, Values x, CudaArray& out);
+  void prepare_int8(const CudaLinear& linear, Values x, std::int64_t rows, SmallProblem& problem);
 
   const Device& device_;
   cudaStream_t stream_;
   std::unique_ptr<CublasLt> blas_;
-  Buffer typed_, half_, int8_, panel_, sums_;
+  bool isolated_ = false;
+  std::unique_ptr<Wide4Workspace> wide4_;  // where the device has the kernel
+  Buffer typed_, half_, int8_, marks_, panel_, sums_;
 };
 
 }  // namespace qtool::cuda

@@ -17,7 +17,10 @@
 //     block of each, and the same work.
 //   - A thread block owns whole row tiles; its warps take equal, consecutive shares and meet once,
 //     at the end, in a fixed order.
+//   - Where two matrices are a gate and what it is multiplied by, a thread block owns the same row tiles of
+//     both and stores act(gate) * up: whoever reads that next would compute it once per multiprocessor.
 #include <algorithm>
+#include <optional>
 #include <type_traits>
 
 #include "core/quant/codebook.h"
@@ -47,8 +50,10 @@ struct Problem {
   HalfInputs inputs;
   float centroids[16];
   float unit;  // what the centroids' scale is divided by
-  int tiles;   // row tiles of a thread block; the first `more` have one more
+  int step;    // row tiles dealt out at a time: 1, or 2: one of a gate and the same one of what it multiplies
+  int tiles;   // row tiles of a thread block; the first `more` have `step` more
   int more;
+  Activation activation;
 };
 
 __device__ __forceinline__ void mma16(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
@@ -68,6 +73,25 @@ __device__ __forceinline__ void copy_if(unsigned to, const char* from, bool want
       "@p cp.async.cg.shared.global [%0], [%1], 16; }" ::"r"(to),
       "l"(from), "r"(static_cast<int>(wanted)));
 #endif
+}
+
+// Which row tile of which part is the `local`-th of this thread block.
+struct Spot {
+  int part, tile;
+};
+__device__ __forceinline__ int first_tile_of(const Problem& p) {
+  const auto block = static_cast<int>(blockIdx.x);
+  return block * p.tiles + min(block, p.more) * p.step;
+}
+template <bool kPairs>
+__device__ __forceinline__ Spot spot_of(const Problem& p, int local) {
+  const int first = first_tile_of(p);
+  if (kPairs && p.step == 2) return {local % 2, (first + local) / 2};
+  Spot spot{0, first + local};
+#pragma unroll 1
+  while (spot.part + 1 < p.linear.part_count && spot.tile >= p.linear.parts[spot.part].row_tiles)
+    spot.tile -= p.linear.parts[spot.part++].row_tiles;
+  return spot;
 }
 
 // Inputs lie where the table leaves gaps: columns 64 b .. 64 b + 63 behind entry b.
@@ -122,6 +146,7 @@ struct RawScales<false> {
 template <bool kNested, bool kHalf, Staging kStaging>
 __global__ void __maxnreg__(96) one_token_kernel(const __grid_constant__ Problem p) {
   constexpr int kUnitScaleBytes = kNested ? 32 : 128;
+  constexpr bool kPairs = TokenInputs<kStaging>::kNorm;  // a gate follows a norm; other kernels stay short
   extern __shared__ __align__(1024) char table[];
   __shared__ float scratch[2 * kTokenWarps];
   const auto* map = reinterpret_cast<const float*>(table + kMapAt);
@@ -131,8 +156,7 @@ __global__ void __maxnreg__(96) one_token_kernel(const __grid_constant__ Problem
   let_successor_start();
 
   const auto block = static_cast<int>(blockIdx.x);
-  const int first_tile = block * p.tiles + min(block, p.more);
-  const int tiles = p.tiles + (block < p.more ? 1 : 0);
+  const int tiles = p.tiles + (block < p.more ? p.step : 0);
   const int units = p.linear.units, all_units = tiles * units;
   const auto first_unit_of = [&](int warp) { return warp * all_units / kTokenWarps; };
   const int begin = first_unit_of(me.warp), end = first_unit_of(me.warp + 1);
@@ -148,8 +172,8 @@ __global__ void __maxnreg__(96) one_token_kernel(const __grid_constant__ Problem
   const float* nested = nullptr;
   int nested_index[2] = {};
   const auto aim = [&] {  // at next_unit of row tile next_tile
-    int tile = first_tile + next_tile;
-    const SmallPart& part = part_of(p.linear, tile);
+    const auto [index, tile] = spot_of<kPairs>(p, next_tile);
+    const SmallPart& part = p.linear.parts[index];
     const std::int64_t at = static_cast<std::int64_t>(tile) * units + next_unit;
     weights = static_cast<const char*>(part.weight) + at * 1024 + me.lane * 16;
     scales = static_cast<const char*>(part.scales) + at * kUnitScaleBytes + me.row * (kUnitScaleBytes / 8);
@@ -224,8 +248,8 @@ __global__ void __maxnreg__(96) one_token_kernel(const __grid_constant__ Problem
   const float undo = stage<kHalf>(inputs, p.inputs, table, scratch + kTokenWarps) * p.unit;
   // Of the first row that this thread will store: on its way while the product is computed.
   float before = 0.0f;
-  if (p.linear.residual && first_tile * kTileRows + threadIdx.x < p.linear.parts[0].out)
-    before = p.linear.residual[first_tile * kTileRows + threadIdx.x];
+  const auto first_row = spot_of<kPairs>(p, 0).tile * kTileRows + static_cast<int>(threadIdx.x);
+  if (p.linear.residual && first_row < p.linear.parts[0].out) before = p.linear.residual[first_row];
   __syncthreads();  // table and inputs
 
   const unsigned lane4 = static_cast<unsigned>(me.lane) * 4;
@@ -289,19 +313,27 @@ __global__ void __maxnreg__(96) one_token_kernel(const __grid_constant__ Problem
   await_copies<0>();
   __syncthreads();
 
-#pragma unroll 1
-  for (int i = threadIdx.x; i < rows; i += kTokenThreads) {
-    const int local = i / kTileRows;
+  using T = std::conditional_t<kHalf, __half, __nv_bfloat16>;
+  const auto result_of = [&](int local, const SmallPart& part, int row) {
     float sum = 0.0f;
 #pragma unroll
     for (int warp = 0; warp < kTokenWarps; ++warp)  // in a fixed order
-      sum += sums[(local * kTokenWarps + warp) * kTileRows + i % kTileRows];
-    int tile = first_tile + local;
-    const SmallPart& part = part_of(p.linear, tile);
+      sum += sums[(local * kTokenWarps + warp) * kTileRows + row % kTileRows];
+    return from_float<T>(sum * undo + (part.bias ? part.bias[row] : 0.0f));
+  };
+#pragma unroll 1
+  for (int i = threadIdx.x; i < rows; i += kTokenThreads) {
+    const int local = i / kTileRows;
+    const auto [index, tile] = spot_of<kPairs>(p, local);
+    const SmallPart& part = p.linear.parts[index];
     const int row = tile * kTileRows + i % kTileRows;
-    if (row >= part.out) continue;
-    using T = std::conditional_t<kHalf, __half, __nv_bfloat16>;
-    const T result = from_float<T>(sum * undo + (part.bias ? part.bias[row] : 0.0f));
+    const bool paired = kPairs && p.step == 2;
+    if (row >= part.out || (paired && index != 0)) continue;
+    T result = result_of(local, part, row);
+    if (paired) {
+      const float up = to_float(result_of(local + 1, p.linear.parts[1], row));
+      result = from_float<T>(gated(to_float(result), up, p.activation));
+    }
     if (p.linear.residual)
       p.linear.residual[row] = (i < kTokenThreads ? before : p.linear.residual[row]) + to_float(result);
     else
@@ -309,25 +341,21 @@ __global__ void __maxnreg__(96) one_token_kernel(const __grid_constant__ Problem
   }
 }
 
-}  // namespace
-
-bool takes_one_token(const HalfInputs& inputs, int capability, int shared_bytes) {
-  return capability >= 80 && shared_bytes >= kMostShared && takes_staging(inputs, kMostColumns);
-}
-
-void launch_one_token4(const SmallProblem& linear, const HalfInputs& inputs, bool nested,
-                       cudaStream_t stream) {
-  Problem problem{linear, inputs, {}, linear.code == Code4::kFp4 ? 1.0f / 12.0f : 1.0f, 0, 0};
+void launch_kernel(const SmallProblem& linear, const HalfInputs& inputs, bool nested,
+                   std::optional<Activation> gate, cudaStream_t stream) {
+  Problem problem{linear,       inputs, {}, linear.code == Code4::kFp4 ? 1.0f / 12.0f : 1.0f,
+                  gate ? 2 : 1, 0,      0,  gate.value_or(Activation::kSilu)};
   for (int code = 0; code < 16; ++code)  // FP4's are exact in half precision once multiplied by 12
     problem.centroids[code] =
         decoded(codebook(linear.code), code) * (linear.code == Code4::kFp4 ? 12.0f : 1.0f);
   std::int64_t tiles = 0;
   for (int i = 0; i < linear.part_count; ++i) tiles += linear.parts[i].row_tiles;
-  const std::int64_t blocks = std::max<std::int64_t>(std::min<std::int64_t>(tiles, linear.multiprocessors),
-                                                     ceil_div(tiles, kMostTiles));
-  problem.tiles = static_cast<int>(tiles / blocks);
-  problem.more = static_cast<int>(tiles % blocks);
-  const std::int64_t bytes = kSumsAt + ceil_div(tiles, blocks) * kTokenWarps * kTileRows * 4;
+  const std::int64_t deals = tiles / problem.step,
+                     blocks = std::max<std::int64_t>(std::min<std::int64_t>(deals, linear.multiprocessors),
+                                                     ceil_div(deals, kMostTiles / problem.step));
+  problem.tiles = static_cast<int>(deals / blocks) * problem.step;
+  problem.more = static_cast<int>(deals % blocks);
+  const std::int64_t bytes = kSumsAt + ceil_div(deals, blocks) * problem.step * kTokenWarps * kTileRows * 4;
   with_staging(inputs, [&](auto staging) {
     constexpr Staging kStaging = decltype(staging)::value;
     const bool half = inputs.compute == DType::kF16;
@@ -339,6 +367,22 @@ void launch_one_token4(const SmallProblem& linear, const HalfInputs& inputs, boo
     launch(kernel, {dim3(static_cast<unsigned>(blocks)), kTokenThreads, bytes}, stream,
            "a product with one token", problem);
   });
+}
+
+}  // namespace
+
+bool takes_one_token(const HalfInputs& inputs, int capability, int shared_bytes) {
+  return capability >= 80 && shared_bytes >= kMostShared && takes_staging(inputs, kMostColumns);
+}
+
+void launch_one_token4(const SmallProblem& linear, const HalfInputs& inputs, bool nested,
+                       cudaStream_t stream) {
+  launch_kernel(linear, inputs, nested, std::nullopt, stream);
+}
+
+void launch_gated_one_token4(const SmallProblem& linear, const HalfInputs& inputs, bool nested,
+                             Activation activation, cudaStream_t stream) {
+  launch_kernel(linear, inputs, nested, activation, stream);
 }
 
 }  // namespace qtool::cuda

@@ -13,4 +13,9 @@ bool takes_one_token(const HalfInputs& inputs, int capability, int shared_bytes)
 void launch_one_token4(const SmallProblem& linear, const HalfInputs& inputs, bool nested,
                        cudaStream_t stream);
 
+// The same of a norm, with two parts of as many rows each, a gate and what it is multiplied by: the first
+// one's y becomes act(gate) * up.
+void launch_gated_one_token4(const SmallProblem& linear, const HalfInputs& inputs, bool nested,
+                             Activation activation, cudaStream_t stream);
+
 }  // namespace qtool::cuda

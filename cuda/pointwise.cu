@@ -94,91 +94,51 @@ __global__ void bias_kernel(T* x, const float* bias, std::int64_t rows, std::int
 
 constexpr int kArgmaxThreads = 1024;
 
-template <typename T>
+// The largest value so far and its column: the first of equals; -1 if any was NaN or +infinity.
+struct Top {
+  float value;
+  int column;
+
+  __device__ __forceinline__ void meet(float other, int at) {
+    if (other > value || (other == value && at < column)) {
+      value = other;
+      column = at;
+    }
+  }
+  __device__ __forceinline__ void see(float other, int at) {
+    const bool finite = other < INFINITY;
+    meet(finite ? other : INFINITY, finite ? at : -1);
+  }
+  __device__ __forceinline__ void join_warp() {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2)
+      meet(__shfl_xor_sync(0xffffffffu, value, offset), __shfl_xor_sync(0xffffffffu, column, offset));
+  }
+};
+
+// kWide: rows are whole vectors of 16 bytes.
+template <typename T, bool kWide>
 __global__ void __launch_bounds__(kArgmaxThreads)
     argmax_kernel(const T* x, std::int64_t cols, std::int32_t* out) {
-  __shared__ float tops[kArgmaxThreads];
-  __shared__ int columns[kArgmaxThreads];
+  __shared__ Top tops[kArgmaxThreads / 32];
   join_stream();
-  const T* row = x + blockIdx.x * cols;
-  float top = -INFINITY;
-  int column = 0;
-  for (std::int64_t i = threadIdx.x; i < cols; i += kArgmaxThreads) {
-    const float value = to_float(row[i]);
-    if (!(value < INFINITY)) {  // nor is NaN
-      top = INFINITY;
-      column = -1;
-    } else if (value > top) {
-      top = value;
-      column = static_cast<int>(i);
-    }
-  }
-  tops[threadIdx.x] = top;
-  columns[threadIdx.x] = column;
-  for (unsigned half = kArgmaxThreads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x >= half) continue;
-    const float other = tops[threadIdx.x + half];
-    const int place = columns[threadIdx.x + half];
-    if (other > tops[threadIdx.x] || (other == tops[threadIdx.x] && place < columns[threadIdx.x])) {
-      tops[threadIdx.x] = other;
-      columns[threadIdx.x] = place;
-    }
-  }
-  if (threadIdx.x == 0) out[blockIdx.x] = columns[0];
-}
-
-constexpr int kHalfThreads = 512;
-
-// One thread block a token. The rounded inputs wait in shared memory for the
-// token's largest.
-template <typename T, typename W, typename Compute>
-__global__ void __launch_bounds__(kHalfThreads) half_inputs_kernel(const __grid_constant__ HalfInputs p) {
-  extern __shared__ __align__(16) char memory[];
-  auto* held = reinterpret_cast<Compute*>(memory);  // [cols]
-  __shared__ float sums[kHalfThreads / 32], tops[kHalfThreads / 32];
-  join_stream();
-  const std::int64_t row = blockIdx.x;
-  const T* x = static_cast<const T*>(p.x.data) + row * p.cols;
-  const T* up = static_cast<const T*>(p.up.data) + (p.source == Source::kGated ? row * p.cols : 0);
-  const W* weight = static_cast<const W*>(p.weight.data);
-  const auto cols = static_cast<int>(p.cols), padded = static_cast<int>(p.padded);
-  float factor = 1.0f;
-  if (p.source == Source::kNorm) {
-    float sum = 0.0f;
-    for (int i = threadIdx.x * 4; i < cols; i += kHalfThreads * 4) {
-      const auto v = *reinterpret_cast<const Vec<T, 4>*>(x + i);
+  using Unit = Vec<T, kWide ? Vec<T>::kCount : 1>;
+  const auto* row = reinterpret_cast<const Unit*>(x + blockIdx.x * cols);
+  const auto units = static_cast<int>(cols / Unit::kCount);
+  Top top{-INFINITY, 0};
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < units; i += kArgmaxThreads) {
+    const Unit unit = row[i];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) sum += to_float(v.values[j]) * to_float(v.values[j]);
-    }
-    factor = 1.0f / sqrtf(block_sum<kHalfThreads>(sum, sums) / static_cast<float>(cols) + p.eps);
+    for (int j = 0; j < Unit::kCount; ++j) top.see(to_float(unit.values[j]), i * Unit::kCount + j);
   }
-  float top = 0.0f;
-  for (int i = threadIdx.x * 4; i < cols; i += kHalfThreads * 4) {
-    const auto v = *reinterpret_cast<const Vec<T, 4>*>(x + i);
-    Vec<Compute, 4> kept;
-    Vec<T, 4> u{};
-    if (p.source == Source::kGated) u = *reinterpret_cast<const Vec<T, 4>*>(up + i);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      float value = to_float(v.values[j]);
-      if (p.source == Source::kNorm) value = (to_float(weight[i + j]) + p.weight_offset) * (value * factor);
-      if (p.source == Source::kGated) value = activate(value, p.activation) * to_float(u.values[j]);
-      kept.values[j] = from_float<Compute>(value);
-      top = fmaxf(top, fabsf(to_float(kept.values[j])));
-    }
-    *reinterpret_cast<Vec<Compute, 4>*>(held + i) = kept;
-  }
-  const float power = power_for(block_max<kHalfThreads>(top, tops));
-  if (threadIdx.x == 0) p.scales[row] = 1.0f / power;
-  __half* out = static_cast<__half*>(p.out) + row * padded;
-  for (int i = threadIdx.x * 4; i < padded; i += kHalfThreads * 4) {  // each thread reads what it wrote
-    Vec<__half, 4> result;
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-      result.values[j] = i < cols ? __float2half_rn(to_float(held[i + j]) * power) : __half(0.0f);
-    *reinterpret_cast<Vec<__half, 4>*>(out + i) = result;
-  }
+  top.join_warp();
+  if (threadIdx.x % 32 == 0) tops[threadIdx.x / 32] = top;
+  __syncthreads();
+  if (threadIdx.x >= 32) return;
+  top = tops[threadIdx.x];
+  top.join_warp();
+  if (threadIdx.x == 0) out[blockIdx.x] = top.column;
 }
 
 }  // namespace
@@ -230,29 +190,10 @@ void add_bias(Values x, const float* bias, std::int64_t rows, std::int64_t cols,
 void argmax(Values x, std::int64_t rows, std::int64_t cols, std::int32_t* out, cudaStream_t stream) {
   with_type(x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    launch(argmax_kernel<T>, {dim3(static_cast<unsigned>(rows)), kArgmaxThreads}, stream, "argmax",
+    launch(cols % Vec<T>::kCount == 0 ? argmax_kernel<T, true> : argmax_kernel<T, false>,
+           {dim3(static_cast<unsigned>(rows)), kArgmaxThreads}, stream, "argmax",
            static_cast<const T*>(x.data), cols, out);
   });
-}
-
-void half_inputs(const HalfInputs& problem, cudaStream_t stream) {
-  if (problem.rows == 0) return;
-  const Launch shape{dim3(static_cast<unsigned>(problem.rows)), kHalfThreads, problem.cols * 2};
-  const auto run = [&](auto x, auto weight) {
-    using T = typename decltype(x)::Type;
-    using W = typename decltype(weight)::Type;
-    auto* kernel = problem.compute == DType::kF16 ? half_inputs_kernel<T, W, __half>
-                                                  : half_inputs_kernel<T, W, __nv_bfloat16>;
-    if (shape.shared_bytes > 48 * 1024)
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(shape.shared_bytes)),
-            "asking for shared memory");
-    launch(kernel, shape, stream, "inputs of 4-bit products", problem);
-  };
-  if (problem.source == Source::kNorm)
-    with_type(problem.weight.dtype, [&](auto weight) { run(TypeTag<float>{}, weight); });
-  else
-    with_type(problem.x.dtype, [&](auto x) { run(x, TypeTag<float>{}); });
 }
 
 }  // namespace qtool::cuda

@@ -46,6 +46,9 @@ struct HalfInputs {
   void* out = nullptr;         // half [rows, padded]
   float* scales = nullptr;     // [rows]
   float weight_offset = 0.0f;  // kNorm: what is added to `weight`
+  // More than 0: `out` lies as wgmma reads it, [padded / 64][wide_tokens][128 bytes], the 64 columns of a row
+  // in the order in which tiles hold weights, their 16-byte pieces exchanged as operand_at() says.
+  std::int64_t wide_tokens = 0;
 };
 void half_inputs(const HalfInputs& problem, cudaStream_t stream);
 

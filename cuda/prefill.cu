@@ -2,18 +2,21 @@
 // (Dao, "FlashAttention-2"): a thread block holds 64 queries of one head, 16 to
 // a warp, and streams keys and values past them, 64 positions (32 of large
 // heads) at a time and one step ahead. Steps that no query of the block sees
-// are left out, at the window's side too.
+// are left out, at the window's side too. For devices that prefill_wgmma.cu does not take.
 #include "cuda/attention.h"
 #include "cuda/cache_view.cuh"
 #include "cuda/device_math.cuh"
 #include "cuda/dispatch.h"
 #include "cuda/launch.cuh"
+#include "cuda/prefill.h"
 #include "cuda/scores.cuh"
 
 namespace qtool::cuda {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int kQueries = 64;  // of a thread block
+constexpr int kParts = kQueryTile / kQueries;
 constexpr int kLargeDim = 128;  // beyond it, queries wait in shared memory: the sums fill the registers
 
 __device__ __forceinline__ void copy16(unsigned to, const void* from, bool real) {
@@ -88,7 +91,7 @@ struct Layout {
   static constexpr bool kQueriesShared = kDim > kLargeDim;
   static constexpr int kKeys = kDim > kLargeDim ? 32 : 64;  // positions of one step
   static constexpr int kTileBytes = kKeys * Rows<kDim>::kBytes;
-  static constexpr int kQueryBytes = kQueriesShared ? kQueryTile * Rows<kDim>::kBytes : 0;
+  static constexpr int kQueryBytes = kQueriesShared ? kQueries * Rows<kDim>::kBytes : 0;
   static constexpr int kSharedBytes = 4 * kTileBytes + kQueryBytes;
   static constexpr int kBlocks = kDim > kLargeDim ? 2 : 3;  // on one multiprocessor: what registers allow
 };
@@ -106,7 +109,10 @@ __global__ void __launch_bounds__(kThreads, Layout<kDim>::kBlocks)
   const int dim = kExact ? kDim : cache.head_dim;
   join_stream();
   // The last tiles of a prompt see the most positions: they go first.
-  const QueryTile tile = tiles[gridDim.x - 1 - blockIdx.x];
+  const int index = static_cast<int>(gridDim.x - 1 - blockIdx.x), skipped = index % kParts * kQueries;
+  QueryTile tile = tiles[index / kParts];
+  if (tile.count <= skipped) return;
+  tile = {tile.row + skipped, min(kQueries, tile.count - skipped), tile.sequence, tile.position + skipped};
   const int head = static_cast<int>(blockIdx.y), kv_head = head / (heads / cache.kv_heads);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int g = lane / 4, t = lane % 4;
@@ -133,7 +139,7 @@ __global__ void __launch_bounds__(kThreads, Layout<kDim>::kBlocks)
   const unsigned queries_at = shared + 4 * kTileBytes;
   unsigned query[Layout<kDim>::kQueriesShared ? 1 : kDim / 16][4];
   if constexpr (Layout<kDim>::kQueriesShared) {
-    for (int i = static_cast<int>(threadIdx.x); i < kQueryTile * kDim / 8; i += kThreads) {
+    for (int i = static_cast<int>(threadIdx.x); i < kQueries * kDim / 8; i += kThreads) {
       const int row = i / (kDim / 8), chunk = i % (kDim / 8);
       const bool real = row < tile.count && (kExact || chunk * 8 < dim);
       const std::int64_t at = real ? static_cast<std::int64_t>(row) * heads * dim + chunk * 8 : 0;
@@ -263,10 +269,11 @@ void launch_prefill(const AttentionProblem& p, cudaStream_t stream) {
   auto* kernel = prefill_kernel<T, kDim, kExact, kShaped>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "asking for shared memory");
-  launch(kernel,
-         {dim3(static_cast<unsigned>(p.tile_count), static_cast<unsigned>(p.heads)), kThreads, kBytes},
-         stream, "attention", static_cast<const T*>(p.q.data), static_cast<T*>(p.out.data),
-         view_of<T>(*p.cache, p.layer), p.heads, p.rule, p.tiles);
+  launch(
+      kernel,
+      {dim3(static_cast<unsigned>(p.tile_count * kParts), static_cast<unsigned>(p.heads)), kThreads, kBytes},
+      stream, "attention", static_cast<const T*>(p.q.data), static_cast<T*>(p.out.data),
+      view_of<T>(*p.cache, p.layer), p.heads, p.rule, p.tiles);
 }
 
 // The sizes of most models, plainly scaled, are compiled in; others share kernels.
@@ -287,6 +294,7 @@ bool prefill_attention(const AttentionProblem& p, cudaStream_t stream) {
   if (p.capability < 80 || p.q.dtype == DType::kF32 || p.q.dtype != p.cache->dtype ||
       p.cache->head_dim % 8 != 0)
     return false;
+  if (prefill_wgmma(p, stream)) return true;
   with_type(p.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     if constexpr (sizeof(T) == 2) launch_size<T>(p, stream);

@@ -5,13 +5,22 @@
 #include <cstddef>
 #include <cstdint>
 #include <cuda_runtime_api.h>
+#include <string>
 #include <utility>
 
 namespace qtool::cuda {
 
-// Throws Error(kDevice) with the device's name and `what` was being done;
-// Error(kMemory) when memory ran out.
+// Throws Error(kDevice) with the device's name, `what` was being done and
+// whether the device is lost; Error(kMemory) when memory ran out.
 void check(cudaError_t status, const char* what);
+
+// What errors call a device; told once it is known, because a device that is
+// lost does not answer.
+void name_device(int index, const std::string& name);
+
+// For tests: the `number`-th of the calls checked and allocations made from now
+// on (1: the next) ends in `status`, whatever it did; 0: none.
+void fail_call(std::int64_t number, cudaError_t status);
 
 // Bytes on the current device or pinned on the host; move-only, freed with the
 // object.

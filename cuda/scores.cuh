@@ -23,6 +23,12 @@ __device__ __forceinline__ float shaped_score(const ScoreRule& rule, float slope
   return score * kLog2e;
 }
 
+// The same out of line: most models' scores are not shaped, and kernels are shorter without.
+__device__ __noinline__ inline float score_shaped_rarely(const ScoreRule& rule, float slope, float product,
+                                                         int key, int query) {
+  return shaped_score(rule, slope, product, key, query);
+}
+
 __device__ __forceinline__ float slope_of(const ScoreRule& rule, int head) {
   return rule.slopes ? rule.slopes[head] : 0.0f;
 }
@@ -32,10 +38,17 @@ __device__ __forceinline__ int first_seen(const ScoreRule& rule, int position) {
   return max(0, position + 1 - rule.window);
 }
 
+// 2^x; 0 where that is no normal number.
+__device__ __forceinline__ float power_of_2(float x) {
+  float out;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+  return out;
+}
+
 // What sums with `from` as their largest score are multiplied by when that becomes `to`; sums of nothing stay
 // nothing.
 __device__ __forceinline__ float shrink_to(float from, float to) {
-  return from == -INFINITY ? 0.0f : exp2f(from - to);
+  return from == -INFINITY ? 0.0f : power_of_2(from - to);
 }
 
 }  // namespace qtool::cuda

@@ -34,6 +34,21 @@ SmallPart small_part(const CudaLinear& linear) {
   return part;
 }
 
+SmallProblem pass_of(const SmallProblem& whole, std::int64_t first, std::int64_t count,
+                     std::int64_t x_bytes) {
+  constexpr std::int64_t kElement = 2;  // of results and outliers
+  SmallProblem pass = whole;
+  pass.tokens = static_cast<int>(count);
+  pass.x = static_cast<const char*>(whole.x) + first * x_bytes;
+  if (whole.x_scales) pass.x_scales = whole.x_scales + first;
+  if (whole.outlier_x)
+    pass.outlier_x = static_cast<const char*>(whole.outlier_x) + first * whole.columns * kElement;
+  if (whole.residual) pass.residual = whole.residual + first * whole.parts[0].out;
+  for (int i = 0; i < whole.part_count; ++i)
+    pass.parts[i].y = static_cast<char*>(whole.parts[i].y) + first * whole.parts[i].out * kElement;
+  return pass;
+}
+
 void launch_small(const SmallProblem& problem, WeightForm form, DType dense, cudaStream_t stream) {
   switch (form) {
     case WeightForm::kTiles4:

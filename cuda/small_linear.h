@@ -62,6 +62,9 @@ bool takes_small(const CudaLinear& linear, int capability);
 // Fills in the weight's side of a part.
 SmallPart small_part(const CudaLinear& linear);
 
+// Tokens [first, first + count) of `whole`, whose inputs lie `x_bytes` apart.
+SmallProblem pass_of(const SmallProblem& whole, std::int64_t first, std::int64_t count, std::int64_t x_bytes);
+
 // Once per device.
 void prepare_small_kernels();
 // All parts are of the form of `form`; dense: of type `dense`.

@@ -1,14 +1,23 @@
 #include "cuda/step_inputs.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 namespace qtool::cuda {
 namespace {
 
-constexpr std::int64_t kShortest = 256;  // of the lengths that kernels are laid out for
-constexpr std::size_t kRoom = 1024;      // elements allocated at least: a decode step never moves a buffer
+// Of the lengths that kernels are laid out for; the next is so many times longer. Splits share what there
+// is, so a layout for more than that costs little, and a step recorded anew costs a lot.
+constexpr std::int64_t kShortest = 256;
+constexpr std::int64_t kLonger = 4;
+constexpr std::size_t kRoom = 1024;  // elements allocated at least: a decode step never moves a buffer
+
+bool all_different(const std::vector<Place2>& places) {
+  std::vector<int> sequences;
+  for (const Place2& place : places) sequences.push_back(place.sequence);
+  std::ranges::sort(sequences);
+  return std::ranges::adjacent_find(sequences) == sequences.end();
+}
 
 }  // namespace
 
@@ -36,7 +45,7 @@ void StepInputs::set_weights(std::span<const float> weights) {
 void StepInputs::set_segments(std::span<const Segment> segments) {
   std::vector<Place2> places;
   std::vector<QueryTile> tiles;
-  std::int64_t longest = kShortest;
+  std::int64_t longest = 0;
   for (const Segment& segment : segments) {
     const auto row = static_cast<int>(places.size());
     for (std::int64_t t = 0; t < segment.tokens; ++t)
@@ -46,9 +55,12 @@ void StepInputs::set_segments(std::span<const Segment> segments) {
                        segment.sequence, static_cast<int>(segment.position) + t});
     longest = std::max(longest, segment.position + segment.tokens);
   }
-  longest_ = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(longest)));
+  longest_ = kShortest;
+  while (longest_ < longest) longest_ *= kLonger;
+  tile_count_ = static_cast<std::int64_t>(tiles.size());
+  one_token_each_ = tiles.size() == places.size() && all_different(places);
   upload(places_, std::move(places));
-  upload(tiles_, std::move(tiles));
+  if (!one_token_each_) upload(tiles_, std::move(tiles));  // of use to many tokens
 }
 
 }  // namespace qtool::cuda

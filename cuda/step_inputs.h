@@ -30,10 +30,11 @@ class StepInputs {
   const std::int64_t* rows() const { return rows_.buffer.as<std::int64_t>(); }
   const float* weights() const { return weights_.buffer.as<float>(); }
   std::int64_t tokens() const { return static_cast<std::int64_t>(places_.host.size()); }
-  std::int64_t tile_count() const { return static_cast<std::int64_t>(tiles_.host.size()); }
-  // Length of the longest sequence of the step, rounded up to a power of two:
-  // kernels are laid out for it, so a recorded step stays good until the next
-  // power.
+  std::int64_t tile_count() const { return tile_count_; }
+  // Whether each token is the only one of its sequence: a decode step.
+  bool one_token_each() const { return one_token_each_; }
+  // At least the length of the longest sequence of the step, one of a few lengths: kernels are laid out for
+  // it, so a recorded step stays good until the next of them.
   std::int64_t longest() const { return longest_; }
 
  private:
@@ -51,7 +52,9 @@ class StepInputs {
   Mirror<QueryTile> tiles_;
   Mirror<std::int64_t> rows_;
   Mirror<float> weights_;
+  std::int64_t tile_count_ = 0;
   std::int64_t longest_ = 0;
+  bool one_token_each_ = false;
 };
 
 }  // namespace qtool::cuda

@@ -23,6 +23,13 @@ void Backend::norm_linears(const Array& x, const Norm& how, std::span<const Line
   for (std::size_t i = 0; i < linears.size(); ++i) linear(scratch, *linears[i], rows, *outs[i]);
 }
 
+void Backend::rope_attention(Array& q, Array& k, const Array& v, const Rope* rope, int heads,
+                             const AttentionOptions& options, std::span<const Segment> segments, int layer,
+                             Cache& cache, Array& out) {
+  rope_append(q, k, v, rope, heads, segments, layer, cache);
+  attention(q, cache, layer, heads, options, segments, out);
+}
+
 void Backend::linear_add(const Array& y, const Linear& weight, float factor, std::int64_t rows,
                          Array& scratch, Array& x) {
   linear(y, weight, rows, scratch);
@@ -34,6 +41,14 @@ void Backend::gated_linear_add(Array& gate_values, const Array* up, Activation a
                                Array& x) {
   gate(gate_values, up, activation, rows);
   linear_add(gate_values, weight, factor, rows, scratch, x);
+}
+
+void Backend::gated_mlp_add(const GatedMlp& mlp, std::int64_t rows, Array& scratch, Array& gate_values,
+                            Array& up, Array& x) {
+  const Linear* const linears[] = {&mlp.gate, &mlp.up};
+  Array* const outs[] = {&gate_values, &up};
+  norm_linears(x, mlp.norm, linears, rows, scratch, outs);
+  gated_linear_add(gate_values, &up, mlp.activation, mlp.down, mlp.scale, rows, scratch, x);
 }
 
 void Backend::run_step(Recordings&, std::span<const Segment>, std::span<const std::int32_t>,

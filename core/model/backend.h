@@ -132,12 +132,29 @@ class Backend {
   // outs[i] = linears[i](norm(x))
   virtual void norm_linears(const Array& x, const Norm& norm, std::span<const Linear* const> linears,
                             std::int64_t rows, Array& scratch, std::span<Array* const> outs);
+  // rope_append, then attention of the same tokens; q and k are scratch afterwards
+  virtual void rope_attention(Array& q, Array& k, const Array& v, const Rope* rope, int heads,
+                              const AttentionOptions& options, std::span<const Segment> segments, int layer,
+                              Cache& cache, Array& out);
   // x += scale * linear(y)
   virtual void linear_add(const Array& y, const Linear& weight, float scale, std::int64_t rows,
                           Array& scratch, Array& x);
   // x += scale * linear(act(gate) * up), or linear(act(gate)) without `up`; gate is scratch too
   virtual void gated_linear_add(Array& gate, const Array* up, Activation activation, const Linear& weight,
                                 float scale, std::int64_t rows, Array& scratch, Array& x);
+
+  struct GatedMlp {
+    Norm norm;
+    const Linear& gate;
+    const Linear& up;
+    const Linear& down;
+    Activation activation;
+    float scale;
+  };
+  // x += scale * down(act(gate(norm(x))) * up(norm(x))): norm_linears and gated_linear_add. `gate` and `up`
+  // are scratch of the two products' shapes.
+  virtual void gated_mlp_add(const GatedMlp& mlp, std::int64_t rows, Array& scratch, Array& gate, Array& up,
+                             Array& x);
 
   // --- steps: a device may record what `body` asks of it and replay that for
   // later steps of the same form

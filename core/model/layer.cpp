@@ -48,6 +48,13 @@ void Transformer::run_layer(int index, const Step& step) {
   attend(index, step);
   finish_attention(layer, step);
   if (experts) return run_experts(layer, step);
+  if (spec_.gated_mlp && !spec_.fused_gate_up && spec_.norm_place == NormPlace::kBefore &&
+      !spec_.residual_from_norm)
+    return backend_.gated_mlp_add(
+        {norm_of(layer, Role::kMlpNorm), layer.linear(Role::kGate), layer.linear(Role::kUp),
+         layer.linear(Role::kDown), spec_.activation, static_cast<float>(spec_.residual_scale)},
+        step.rows, space_[Buffer::kBlock], space_[Buffer::kGate], space_[Buffer::kUp],
+        space_[Buffer::kStream]);
   add_mlp_products(layer, mlp);
   project(layer, Role::kMlpNorm, mlp, step);
   finish_mlp(layer, step);
@@ -100,8 +107,6 @@ void Transformer::attend(int index, const Step& step) {
     backend_.norm_groups(key, qk_norm_of(layer, Role::kKeyNorm), all ? 1 : spec_.kv_heads, step.rows);
   }
   const RopeTable& rope = own.rope == LayerRope::kLocal ? local_rope_ : global_rope_;
-  backend_.rope_append(query, key, value, own.rope == LayerRope::kNone ? nullptr : rope.table.get(),
-                       spec_.heads, step.segments, index, *cache_);
   Backend::AttentionOptions how;
   how.scale =
       static_cast<float>(own.attention_scale != 0.0 ? own.attention_scale
@@ -110,7 +115,8 @@ void Transformer::attend(int index, const Step& step) {
   how.window = own.window;
   how.slopes = slopes_.get();
   how.slopes_bfloat16 = spec_.alibi == Alibi::kFalcon;
-  backend_.attention(query, *cache_, index, spec_.heads, how, step.segments, space_[Buffer::kAttention]);
+  backend_.rope_attention(query, key, value, own.rope == LayerRope::kNone ? nullptr : rope.table.get(),
+                          spec_.heads, how, step.segments, index, *cache_, space_[Buffer::kAttention]);
 }
 
 void Transformer::finish_attention(const RoleWeights& layer, const Step& step) {

@@ -22,6 +22,13 @@ float rounded(double value, DType dtype) {
   return out;
 }
 
+// Whether `rows` are 0, 1, ... count - 1.
+bool are_all(std::span<const std::int64_t> rows, std::int64_t count) {
+  std::int64_t next = 0;
+  return static_cast<std::int64_t>(rows.size()) == count &&
+         std::ranges::all_of(rows, [&](std::int64_t row) { return row == next++; });
+}
+
 }  // namespace
 
 Transformer::Transformer(ModelSpec spec, Backend& backend, WeightSource& source, const Options& options,
@@ -109,6 +116,7 @@ void Transformer::forward(std::span<const Segment> segments, std::span<const std
   follow_length(segments, length);
   stop_if_interrupted();
   const Step step{segments, static_cast<std::int64_t>(ids.size())};
+  step_rows_ = step.rows;
   const auto body = [&] {
     embed(step, ids);
     for (int i = 0; i < spec_.layers; ++i) {
@@ -144,17 +152,23 @@ void Transformer::compute_logits(std::span<const std::int64_t> rows) {
     throw internal_error("logits of more tokens than the workspace holds");
   const RoleWeights& outside = weights_.outside;
   Backend::Array& logits = space_[Buffer::kLogits];
-  backend_.gather(space_[Buffer::kStream], rows, space_[Buffer::kLast]);
-  const Backend::Array* last = &space_[Buffer::kLast];
+  const Backend::Array* last = &space_[Buffer::kStream];
+  if (!are_all(rows, step_rows_)) {
+    backend_.gather(*last, rows, space_[Buffer::kLast]);
+    last = &space_[Buffer::kLast];
+  }
+  const bool projects = spec_.embedding_size != 0;
+  const Backend::Linear& first = outside.linear(projects ? Role::kProjectOut : Role::kHead);
+  Backend::Array& first_out = projects ? space_[Buffer::kProjected] : logits;
   if (spec_.final_norm) {
-    backend_.norm(*last, norm_of(outside, Role::kFinalNorm), count, space_[Buffer::kLastNorm]);
-    last = &space_[Buffer::kLastNorm];
+    const Backend::Linear* const linears[] = {&first};
+    Backend::Array* const outs[] = {&first_out};
+    backend_.norm_linears(*last, norm_of(outside, Role::kFinalNorm), linears, count,
+                          space_[Buffer::kLastNorm], outs);
+  } else {
+    backend_.linear(*last, first, count, first_out);
   }
-  if (spec_.embedding_size != 0) {
-    backend_.linear(*last, outside.linear(Role::kProjectOut), count, space_[Buffer::kProjected]);
-    last = &space_[Buffer::kProjected];
-  }
-  backend_.linear(*last, outside.linear(Role::kHead), count, logits);
+  if (projects) backend_.linear(first_out, outside.linear(Role::kHead), count, logits);
   if (spec_.logit_scale != 1.0) backend_.scale(logits, static_cast<float>(spec_.logit_scale), count);
   if (spec_.logit_softcap != 0.0) backend_.softcap(logits, static_cast<float>(spec_.logit_softcap), count);
 }

@@ -115,6 +115,7 @@ class Transformer {
   Workspace space_;
   std::vector<float> host_logits_;  // [logit_rows, vocab]
   std::vector<float> cos_, sin_;    // rows on their way to the device
+  std::int64_t step_rows_ = 0;      // tokens of the last step
   float embedding_scale_ = 1.0f;    // rounded as transformers rounds it
 
   std::vector<float> router_logits_;         // [tokens, experts], on their way to the host

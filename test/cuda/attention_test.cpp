@@ -1,4 +1,6 @@
 // Attention and the cache against the CPU's: head sizes, groups, windows, caps, slopes, splits.
+#include <iterator>
+
 #include "test/cuda/sides.h"
 
 namespace qtool {
@@ -21,8 +23,9 @@ struct AttentionCase {
   RopePairs pairs = RopePairs::kHalves;
 };
 
-// `type` of queries and what comes out, `cached` of the cache.
-std::vector<float> attend(const Side& side, const AttentionCase& c, DType type, DType cached) {
+// `type` of queries and what comes out, `cached` of the cache. `fused`: by the block of both operations. What
+// it left in the cache is seen by another attention over the same positions.
+std::vector<float> attend(const Side& side, const AttentionCase& c, DType type, DType cached, bool fused) {
   Backend& backend = *side.backend;
   constexpr std::int64_t kPositions = 1600;
   constexpr int kSequences = 5;
@@ -63,10 +66,17 @@ std::vector<float> attend(const Side& side, const AttentionCase& c, DType type, 
     const auto k = side.typed(random_tensor(DType::kF32, {rows, c.kv_heads * c.head_dim}, ++seed), type);
     const auto v = side.typed(random_tensor(DType::kF32, {rows, c.kv_heads * c.head_dim}, ++seed), type);
     const auto out = backend.make_array(rows, c.heads * c.head_dim);
-    backend.rope_append(*q, *k, *v, rope.get(), c.heads, *step, 1, *cache);
-    if (step == &c.before) continue;
-    backend.attention(*q, *cache, 1, c.heads, options, *step, *out);
+    if (fused && step == &c.segments) {
+      backend.rope_attention(*q, *k, *v, rope.get(), c.heads, options, *step, 1, *cache, *out);
+    } else {
+      backend.rope_append(*q, *k, *v, rope.get(), c.heads, *step, 1, *cache);
+      if (step == &c.before) continue;
+      backend.attention(*q, *cache, 1, c.heads, options, *step, *out);
+    }
     result = side.read(*out, rows, c.heads * c.head_dim);
+    const auto again = side.typed(random_tensor(DType::kF32, queries.shape(), ++seed, 2.0f), type);
+    backend.attention(*again, *cache, 1, c.heads, options, *step, *out);
+    std::ranges::copy(side.read(*out, rows, c.heads * c.head_dim), std::back_inserter(result));
   }
   return result;
 }
@@ -76,9 +86,15 @@ void compare(const Sides& sides, const AttentionCase& c, DType type, DType cache
                        << " of " << c.head_dim << ", tokens " << c.segments[0].tokens << " at "
                        << c.segments[0].position << ", window " << c.window << ", cap " << c.softcap
                        << ", slopes " << c.slopes);
-  const auto found = attend(sides.gpu, c, type, cached);
-  CHECK(distance(found, attend(sides.cpu, c, type, cached)) < tolerance(cached));
-  CHECK(found == attend(sides.gpu, c, type, cached));  // the same bits every time
+  const auto wanted = attend(sides.cpu, c, type, cached, false);
+  const auto found = attend(sides.gpu, c, type, cached, false);
+  CHECK(distance(found, wanted) < tolerance(cached));
+  CHECK(found == attend(sides.gpu, c, type, cached, false));  // the same bits every time
+  const auto fused = attend(sides.gpu, c, type, cached, true);
+  CHECK(distance(fused, wanted) < tolerance(cached));
+  // What is filed is the same to the last bit.
+  CHECK(std::equal(fused.begin() + static_cast<std::ptrdiff_t>(fused.size() / 2), fused.end(),
+                   found.begin() + static_cast<std::ptrdiff_t>(found.size() / 2)));
 }
 
 constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
@@ -93,6 +109,9 @@ TEST_CASE("attention is the CPU's: shapes and types") {
       {2, 1, 64, 32, {{2, 0, 77}}, {{2, 77, 200}}},
       {2, 2, 128, 128, {}, {{0, 0, 500}, {3, 0, 129}}},
       {2, 2, 64, 32, {{0, 0, 20}}, {{0, 20, 70}}, 0, 0.0f, 0, RopePairs::kNeighbours},
+      {2, 2, 64, 32, {{0, 0, 20}}, {{0, 20, 1}}, 0, 0.0f, 0, RopePairs::kNeighbours},
+      {2, 1, 128, 40, {{0, 0, 20}}, {{0, 20, 1}}},  // turns in no multiple of 8 columns
+      {8, 2, 128, 128, {{3, 0, 900}, {1, 0, 3}}, {{3, 900, 1}, {1, 3, 1}, {0, 0, 1}}},
       {2, 2, 32, 0, {}, {{0, 0, 70}}},
       {3, 1, 12, 8, {{0, 0, 20}}, {{0, 20, 9}}},  // no multiple of 8: the plain kernel
       {2, 1, 20, 20, {}, {{0, 0, 70}}},

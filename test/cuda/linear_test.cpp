@@ -106,7 +106,7 @@ TEST_CASE("4-bit products: all block sizes, codes and types") {
 TEST_CASE("4-bit products: shapes with tails, batches of every size") {
   SKIP_WITHOUT_GPU();
   const auto backend = make_cuda_backend(0);
-  for (const std::int64_t tokens : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 129})
+  for (const std::int64_t tokens : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 129, 300, 513})
     check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {272, 1408, tokens}, tokens % 2 == 0);
   for (const std::int64_t in : {1, 7, 63, 64, 65, 100, 128, 192, 200, 320, 4096, 11008})
     for (const std::int64_t out : {1, 15, 17, 130})
@@ -139,24 +139,58 @@ TEST_CASE("dense products") {
         }
 }
 
-TEST_CASE("a token's result in a batch of 2 is that in a batch of 32") {
+TEST_CASE("a token's result in a batch of 9 is that in a batch of 32") {
   SKIP_WITHOUT_GPU();
   const auto backend = make_cuda_backend(0);
   const auto quantizer = make_cpu_quantizer();
   const Tensor values = random_tensor(DType::kBF16, {256, 1024}, 3, 0.05f);
   const Tensor x = random_tensor(DType::kF32, {32, 1024}, 4);
-  // One token alone has a kernel of its own; from two on the order of summation
-  // is the same.
-  const Tensor one(DType::kF32, {2, 1024});
-  std::memcpy(const_cast<std::byte*>(one.data()), x.data(), 8192);
+  // Fewer tokens have kernels of their own.
+  const Tensor nine(DType::kF32, {9, 1024});
+  std::memcpy(const_cast<std::byte*>(nine.data()), x.data(), static_cast<std::size_t>(nine.bytes()));
   for (const bool nested : {false, true}) {
     QuantSpec spec;
     spec.method = QuantMethod::kBlock4;
     spec.nested = nested;
     const auto alone =
-        product(*backend, quantize(*quantizer, values.view(), spec), nullptr, DType::kBF16, one);
+        product(*backend, quantize(*quantizer, values.view(), spec), nullptr, DType::kBF16, nine);
     const auto many = product(*backend, quantize(*quantizer, values.view(), spec), nullptr, DType::kBF16, x);
     CHECK(std::memcmp(alone.data(), many.data(), alone.size() * 4) == 0);
+  }
+}
+
+// On a device that can promise it: what 1 token gets alone is what it gets among up to 300, and of a prompt.
+TEST_CASE("isolated rows: a token's result is the same in any batch") {
+  SKIP_WITHOUT_GPU();
+  const auto backend = make_cuda_backend(0);
+  if (!backend->isolate_rows()) return;
+  const auto quantizer = make_cpu_quantizer();
+  constexpr std::int64_t kMost = 300;
+  struct Layer {
+    QuantMethod method;
+    bool nested;
+    std::int64_t out, in;
+  };
+  for (const Layer& layer :
+       {Layer{QuantMethod::kBlock4, true, 1100, 1024}, Layer{QuantMethod::kBlock4, false, 144, 4096},
+        Layer{QuantMethod::kInt8, false, 130, 512}, Layer{QuantMethod::kNone, false, 130, 512}}) {
+    const Tensor values = random_tensor(DType::kBF16, {layer.out, layer.in}, 3, 0.05f);
+    const Tensor x = random_tensor(DType::kF32, {kMost, layer.in}, 4, 2.5f);
+    QuantSpec spec;
+    spec.method = layer.method;
+    spec.nested = layer.nested;
+    std::vector<float> many;
+    for (const std::int64_t tokens :
+         {kMost, std::int64_t{130}, std::int64_t{33}, std::int64_t{8}, std::int64_t{3}, std::int64_t{1}}) {
+      INFO(layer.out << "x" << layer.in << " tokens " << tokens);
+      const Tensor some(DType::kF32, {tokens, layer.in});
+      std::memcpy(const_cast<std::byte*>(some.data()), x.data(), static_cast<std::size_t>(some.bytes()));
+      Weight weight = layer.method == QuantMethod::kNone ? Weight{DenseWeight{copy_of(values)}}
+                                                         : quantize(*quantizer, values.view(), spec);
+      const auto y = product(*backend, std::move(weight), nullptr, DType::kBF16, some);
+      if (many.empty()) many = y;
+      CHECK(std::memcmp(many.data(), y.data(), y.size() * 4) == 0);
+    }
   }
 }
 
@@ -171,8 +205,9 @@ TEST_CASE("LLM.int8 products are those of the CPU") {
   spec.method = QuantMethod::kInt8;
   for (const DType compute : {DType::kF16, DType::kBF16, DType::kF32})
     for (const Case& size : {Case{17, 40, 1}, Case{33, 64, 3}, Case{64, 512, 1}, Case{333, 1040, 1},
-                             Case{130, 1024, 9}, Case{96, 256, 40}, Case{96, 256, 129}, Case{100, 1000, 70}})
-      for (const float spread : {0.5f, 3.0f}) {  // none, and many beyond the threshold of 6
+                             Case{130, 1024, 9}, Case{96, 256, 40}, Case{96, 256, 129}, Case{100, 1000, 70},
+                             Case{136, 1040, 33}, Case{2056, 384, 65}, Case{520, 272, 300}})
+      for (const float spread : {0.5f, 1.5f, 3.0f}) {  // no, a few and many values beyond the threshold of 6
         INFO(info(compute).name << " " << size.out << "x" << size.in << " tokens " << size.tokens
                                 << " spread " << spread);
         const Tensor values = random_tensor(DType::kF16, {size.out, size.in}, 11, 0.05f);
@@ -188,6 +223,54 @@ TEST_CASE("LLM.int8 products are those of the CPU") {
           if (spread < 1.0f && y[i] != expected[i]) most = 1e9;
         }
         CHECK(most < 1.0);
+      }
+}
+
+// Layers that share a launch, and a residual that takes the results, against one layer after the other.
+TEST_CASE("LLM.int8 with many tokens: groups of layers, residuals") {
+  SKIP_WITHOUT_GPU();
+  const auto backend = make_cuda_backend(0);
+  const auto quantizer = make_cpu_quantizer();
+  QuantSpec spec;
+  spec.method = QuantMethod::kInt8;
+  constexpr std::int64_t kIn = 528, kOuts[] = {520, 264, 8};
+  for (const DType compute : {DType::kF16, DType::kBF16})
+    for (const std::int64_t tokens : {33, 200, 513})
+      for (const float spread : {1.0f, 3.0f}) {
+        INFO(info(compute).name << " tokens " << tokens << " spread " << spread);
+        std::vector<std::unique_ptr<Backend::Linear>> layers;
+        std::vector<std::unique_ptr<Backend::Array>> arrays;  // of the group, then of its layers alone
+        std::vector<const Backend::Linear*> linears;
+        std::vector<Backend::Array*> outs[2];
+        for (const std::int64_t out : kOuts) {
+          const Tensor values = random_tensor(DType::kF16, {out, kIn}, static_cast<unsigned>(out), 0.05f);
+          layers.push_back(
+              backend->make_linear(quantize(*quantizer, values.view(), spec), std::nullopt, compute));
+          linears.push_back(layers.back().get());
+          for (auto& side : outs) {
+            arrays.push_back(backend->make_array(tokens, out));
+            side.push_back(arrays.back().get());
+          }
+        }
+        const auto weight = backend->make_table(random_tensor(DType::kF32, {1, kIn}, 20, spread));
+        const auto x = array_of(*backend, random_tensor(DType::kF32, {tokens, kIn}, 21));
+        const auto scratch = backend->make_array(tokens, kIn);
+        const Backend::Norm norm{NormKind::kRms, 1e-5f, weight.get()};
+        const auto values_of = [&](const Backend::Array& array, std::int64_t cols) {
+          std::vector<float> values(static_cast<std::size_t>(tokens * cols));
+          backend->read(array, tokens, values);
+          return values;
+        };
+        backend->norm_linears(*x, norm, linears, tokens, *scratch, outs[0]);
+        backend->Backend::norm_linears(*x, norm, linears, tokens, *scratch, outs[1]);
+        for (std::size_t i = 0; i < linears.size(); ++i)
+          CHECK(values_of(*outs[0][i], kOuts[i]) == values_of(*outs[1][i], kOuts[i]));
+
+        const Tensor before = random_tensor(DType::kF32, {tokens, kOuts[0]}, 22);
+        const auto fused = array_of(*backend, before), plain = array_of(*backend, before);
+        backend->linear_add(*x, *linears[0], 1.0f, tokens, *outs[0][0], *fused);
+        backend->Backend::linear_add(*x, *linears[0], 1.0f, tokens, *outs[1][0], *plain);
+        CHECK(values_of(*fused, kOuts[0]) == values_of(*plain, kOuts[0]));
       }
 }
 
