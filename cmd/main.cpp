@@ -1,10 +1,13 @@
 // qtool: what was asked for is found, declared, parsed and run; and the program's only catch.
 #include <csignal>
+#include <filesystem>
 #include <new>
 
 #include "cmd/commands.h"
+#include "cmd/last_words.h"
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "core/memory_reserve.h"
 
 namespace {
 
@@ -20,12 +23,7 @@ bool among(const std::vector<std::string>& words, std::string_view a, std::strin
   return false;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is seen where it is written to
-  catch_interrupts();
-
+int run_program(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
   if (!words.empty() && words[0] == "help") {  // `qtool help generate` is `qtool generate --help`
     words.erase(words.begin());
@@ -58,7 +56,23 @@ int main(int argc, char** argv) {
     return report(error, program, json || common.json);
   } catch (const std::bad_alloc&) {
     return report(Error(ExitCode::kMemory, "out of memory"), program, json || common.json);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(Error(ExitCode::kIo, error.what()), program, json || common.json);
   } catch (const std::exception& error) {
     return report(internal_error(error.what()), program, json || common.json);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is seen where it is written to
+  catch_interrupts();
+  reserve_memory();
+  expect_last_words(argc, argv);
+  try {
+    return run_program(argc, argv);
+  } catch (...) {  // from the reports above: only want of memory ends them
+    return last_words(argc, argv);
   }
 }

@@ -31,7 +31,10 @@ void for_each_index(std::size_t count, int threads, const Work& work) {
   {
     std::vector<std::jthread> others;
     const std::size_t wanted = std::min<std::size_t>(count, static_cast<std::size_t>(std::max(threads, 1)));
-    for (std::size_t t = 1; t < wanted; ++t) others.emplace_back(take);
+    try {
+      for (std::size_t t = 1; t < wanted; ++t) others.emplace_back(take);
+    } catch (const std::exception&) {  // no more threads to be had: those there are do all the work
+    }
     take();
   }
   if (failure) std::rethrow_exception(failure);

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
@@ -10,11 +11,14 @@
 #include "cmd/model_plan.h"
 #include "cmd/quantize_report.h"
 #include "core/error.h"
+#include "core/interrupt.h"
 #include "formats/architectures.h"
+#include "formats/atomic_folder.h"
 #include "formats/checkpoint.h"
 #include "formats/model_files.h"
 #include "formats/quant_config.h"
 #include "formats/quantize_checkpoint.h"
+#include "formats/resume.h"
 #include "formats/verify_checkpoint.h"
 #include "formats/weights_io.h"
 
@@ -31,6 +35,7 @@ struct QuantizeOptions {
   std::string max_ram = "4GB";
   std::string report;
   bool dry_run = false;
+  bool resume = false;
   bool force = false;
   bool verify = false;
   bool requantize = false;
@@ -107,17 +112,18 @@ std::int64_t peak_rss_bytes() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
+// `consequence` of a failure, for its sentence.
 void verify(const Checkpoint& source, const std::string& folder, StreamOptions stream,
-            const CommonOptions& common, QuantizeReport& report) {
+            const CommonOptions& common, QuantizeReport& report, const std::string& consequence) {
   Progress progress(common, "verifying", source.bytes());
   stream.progress = [&](std::int64_t bytes) { progress.advance(bytes); };
   const Verification result = verify_checkpoint(source, report.plan, folder, stream);
   for (std::size_t i = 0; i < std::min(result.problems.size(), kProblemsShown); ++i)
     spdlog::error("{}", result.problems[i]);
   if (!result.problems.empty()) {
-    throw Error(ExitCode::kVerification,
-                "verification found " + std::to_string(result.problems.size()) +
-                    " problems, so nothing was kept of the output; the first: " + result.problems.front());
+    throw Error(ExitCode::kVerification, "verification found " + std::to_string(result.problems.size()) +
+                                             " problems" + consequence +
+                                             "; the first: " + result.problems.front());
   }
   report.errors = result.errors;
   report.verified = true;
@@ -131,31 +137,80 @@ void write_report(const QuantizeReport& report, const std::string& path) {
   }
 }
 
-void convert_checkpoint(const Checkpoint& source, const QuantizeOptions& options, const CommonOptions& common,
-                        QuantizeReport& report) {
-  const auto start = std::chrono::steady_clock::now();
-  check_output(source.folder(), report.output, options.force);
-  AtomicFolder folder(report.output, options.force);
-  const std::unique_ptr<Quantizer> quantizer = make_quantizer(common);
-
+StreamOptions stream_options(const QuantizeOptions& options, const CommonOptions& common) {
   StreamOptions stream;
   stream.threads = thread_count(common);
   stream.max_ram_bytes = parse_bytes(options.max_ram, "--max-ram");
   stream.max_shard_bytes = parse_bytes(options.max_shard_size, "--max-shard-size");
-  {
-    Progress progress(common, "quantizing", source.bytes());
-    stream.progress = [&](std::int64_t bytes) { progress.advance(bytes); };
-    QuantizedCheckpoint written = quantize_checkpoint(source, report.plan, *quantizer, folder, stream);
-    report.errors = std::move(written.errors);
-    report.bytes_out = written.layout.tensor_bytes();
-    report.files = written.layout.shards.size();
-    if (written.rebuilt_files > 0) spdlog::debug("{} files were put together again", written.rebuilt_files);
+  stream.made_by = QTOOL_VERSION;
+  return stream;
+}
+
+// The weights, or those that an interrupted run has not finished.
+void write_weights(const Checkpoint& source, StreamOptions stream, const CommonOptions& common,
+                   AtomicFolder& folder, QuantizeReport& report) {
+  const std::unique_ptr<Quantizer> quantizer = make_quantizer(common);
+  std::optional<Progress> progress;
+  progress.emplace(common, "quantizing", source.bytes());
+  stream.progress = [&](std::int64_t bytes) { progress->advance(bytes); };
+  stream.resumed = [&](const Resumption& found) {
+    if (found.refused.empty())
+      spdlog::info("going on: {} finished files are kept, {} of {} need not be read again", found.files,
+                   human_bytes(found.source_bytes), human_bytes(source.bytes()));
+    else
+      spdlog::warn("starting anew: what lies there was begun {}", found.refused);
+    progress.emplace(common, "quantizing", source.bytes() - found.source_bytes);
+  };
+  QuantizedCheckpoint written = quantize_checkpoint(source, report.plan, *quantizer, folder, stream);
+  report.errors = std::move(written.errors);
+  report.bytes_out = written.layout.tensor_bytes();
+  report.files = written.layout.shards.size();
+  if (written.rebuilt_files > 0) spdlog::debug("{} files were put together again", written.rebuilt_files);
+}
+
+void write_folder(const Checkpoint& source, const QuantizeOptions& options, const CommonOptions& common,
+                  QuantizeReport& report) {
+  const StreamOptions stream = stream_options(options, common);
+  AtomicFolder folder(report.output, options.force,
+                      options.resume ? Leftovers::kKept : Leftovers::kDiscarded);
+  if (folder.discarded())
+    spdlog::info("what an interrupted run had begun is discarded{}",
+                 options.resume ? "" : "; with --resume it is gone on with");
+  try {
+    write_weights(source, stream, common, folder, report);
+    folder.write("config.json", to_python_json(output_config(source.config(), report.plan)));
+    report.copied = copy_model_files(source.folder(), folder);
+    if (options.verify)
+      verify(source, folder.path_of("."), stream, common, report, ", so nothing was kept of the output");
+    folder.commit();
+  } catch (const Error& error) {
+    if (!options.resume || error.code() != ExitCode::kInterrupted) throw;
+    folder.suspend();
+    throw Error(error.code(), error.what() + std::string("; --resume goes on with what is finished"));
   }
-  folder.write("config.json", to_python_json(output_config(source.config(), report.plan)));
-  report.copied = copy_model_files(source.folder(), folder);
-  if (options.verify)
-    verify(source, fs::path(folder.path_of("config.json")).parent_path(), stream, common, report);
-  folder.commit();
+}
+
+// With --resume, work that is done is a success, too: a loop around the command must end.
+bool finished_before(const Checkpoint& source, const QuantizeOptions& options, const CommonOptions& common,
+                     QuantizeReport& report) {
+  if (!options.resume || options.force || !is_directory(report.output)) return false;
+  const StreamOptions stream = stream_options(options, common);
+  if (!is_finished(report.output, source, report.plan, stream.max_shard_bytes)) return false;
+  remove_leftovers(report.output);
+  const Checkpoint output = Checkpoint::open(report.output);
+  report.bytes_out = output.bytes();
+  report.files = output.files().size();
+  spdlog::info("'{}' is finished already", escaped(report.output));
+  if (options.verify) verify(source, report.output, stream, common, report, "");
+  return true;
+}
+
+void convert_checkpoint(const Checkpoint& source, const QuantizeOptions& options, const CommonOptions& common,
+                        QuantizeReport& report) {
+  const auto start = std::chrono::steady_clock::now();
+  check_output(source.folder(), report.output, options.force);
+  if (!finished_before(source, options, common, report)) write_folder(source, options, common, report);
+  ignore_interrupts();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   report.peak_rss_bytes = peak_rss_bytes();
 }
@@ -215,24 +270,36 @@ std::function<int()> declare_quantize(CLI::App& app, const CommonOptions& common
   option(app, "--max-shard-size", options->max_shard_size, "largest safetensors file")
       ->type_name("SIZE")
       ->capture_default_str();
-  option(app, "--max-ram", options->max_ram, "memory for buffers and statistics")
+  option(app, "--max-ram", options->max_ram, "memory that the program may use at most")
       ->type_name("SIZE")
       ->capture_default_str();
   flag(app, "--dry-run", options->dry_run, "say what would become of every tensor; write nothing");
+  flag(
+      app, "--resume", options->resume,
+      "go on where a run of the same command was interrupted; without one, or when it is finished, no error");
   flag(app, "--force", options->force, "replace an existing output folder");
   flag(app, "--verify", options->verify, "read the output back and compare it with the input");
   flag(app, "--requantize", options->requantize, "accept an input that is quantized already");
   option(app, "--report", options->report,
          "write all that is known of the conversion to a .json, .md or .svg file")
       ->type_name("FILE");
-  add_help(app,
-           {"Prints the output folder, which appears complete or not at all. transformers and bitsandbytes "
-            "load it "
-            "unchanged; its tensors equal those that bitsandbytes writes on CUDA, bit for bit."},
-           {"qtool quantize ./llama --bits 4 --quant-type nf4 --double-quant -o ./llama-nf4",
-            "qtool quantize org/name --bits 8 --verify --report int8.svg",
-            "qtool quantize ./llama --skip-modules lm_head,model.layers.0.mlp.down_proj --dry-run",
-            "qtool quantize ./llama-nf4 --bits 16 -o ./llama-back"});
+  add_help(
+      app,
+      {"Prints the output folder, which appears complete or not at all. transformers and bitsandbytes "
+       "load it "
+       "unchanged; its tensors equal those that bitsandbytes writes on CUDA, bit for bit.",
+       "A run that is killed leaves hidden files beside the output. The next run of the same command "
+       "removes them, "
+       "or with --resume keeps the safetensors files that were finished and gives the same bytes; when the "
+       "input, "
+       "an option or qtool's version has changed it starts anew. Interrupted (Ctrl-C), only a run with "
+       "--resume "
+       "keeps them."},
+      {"qtool quantize ./llama --bits 4 --quant-type nf4 --double-quant -o ./llama-nf4",
+       "qtool quantize org/name --bits 8 --verify --report int8.svg",
+       "qtool quantize ./llama --max-shard-size 2GB --resume",
+       "qtool quantize ./llama --skip-modules lm_head,model.layers.0.mlp.down_proj --dry-run",
+       "qtool quantize ./llama-nf4 --bits 16 -o ./llama-back"});
   return [options, &common] { return quantize_command(*options, common); };
 }
 

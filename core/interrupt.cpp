@@ -4,6 +4,7 @@
 #include <csignal>
 
 #include "core/error.h"
+#include "core/memory_reserve.h"
 
 namespace qtool {
 namespace {
@@ -34,8 +35,15 @@ bool dismiss_interrupt() {
   return true;
 }
 
+void ignore_interrupts() {
+  std::signal(SIGINT, SIG_IGN);
+  std::signal(SIGTERM, SIG_IGN);
+  raised.store(0, std::memory_order_relaxed);
+}
+
 void stop_if_interrupted() {
   if (interrupted()) throw Error(ExitCode::kInterrupted, "interrupted");
+  if (memory_ran_out()) throw Error(ExitCode::kMemory, "out of memory");
 }
 
 }  // namespace qtool

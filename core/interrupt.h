@@ -13,7 +13,11 @@ bool interrupted();
 // Takes a Ctrl-C back, for work that has an end of its own: whether there was one. A SIGTERM stays.
 bool dismiss_interrupt();
 
-// Throws Error(kInterrupted) if so.
+// From now on SIGINT and SIGTERM do nothing, and one that came is forgotten: the work is done and must not be
+// called interrupted by what is left to say of it.
+void ignore_interrupts();
+
+// Throws Error(kInterrupted) if so, and Error(kMemory) once memory has run out.
 void stop_if_interrupted();
 
 }  // namespace qtool

@@ -1,3 +1,5 @@
+#include "formats/atomic_folder.h"
+
 #include <cerrno>
 #include <filesystem>
 #include <random>
@@ -6,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/interrupt.h"
 #include "formats/file.h"
 #include "formats/replace_folder.h"
 
@@ -16,7 +19,10 @@ namespace fs = std::filesystem;
 
 // An absolute path without "." and "..", which ends in a name.
 std::string whole_path(const std::string& target) {
-  fs::path path = target.empty() ? fs::path() : fs::absolute(target).lexically_normal();
+  std::error_code failure;
+  fs::path path = target.empty() ? fs::path() : fs::absolute(target, failure).lexically_normal();
+  if (failure)
+    throw Error(ExitCode::kIo, "cannot follow '" + escaped(target) + "': " + failure.message(), target);
   if (path.filename().empty()) path = path.parent_path();  // "a/b/"
   if (path.filename().empty())
     throw Error(ExitCode::kUsage,
@@ -24,44 +30,86 @@ std::string whole_path(const std::string& target) {
   return path.string();
 }
 
-// A hidden sibling, so that the final rename stays within one file system. Process id and chance keep several
-// writers of the same target apart.
-std::string make_staging(const std::string& target) {
+// A hidden sibling of the target, so that the final rename stays within one file system.
+std::string hidden(const std::string& target, const std::string& ending) {
   const fs::path path(target);
-  std::random_device chance;
-  while (true) {
-    const std::string name = "." + path.filename().string() + ".qtool-" + std::to_string(::getpid()) + "-" +
-                             std::to_string(chance());
-    const std::string staging = (path.parent_path() / name).string();
-    if (::mkdir(staging.c_str(), 0777) == 0) return staging;
-    if (errno == EEXIST) continue;
-    const std::string why =
-        errno == ENOENT ? "the folder does not exist" : std::generic_category().message(errno);
-    throw Error(ExitCode::kIo, "cannot write into '" + escaped(path.parent_path().string()) + "': " + why,
-                target);
-  }
+  return (path.parent_path() / ("." + path.filename().string() + ".qtool" + ending)).string();
+}
+
+Error cannot_write_into(const std::string& folder, int error, const std::string& target) {
+  const std::string why =
+      error == ENOENT ? "the folder does not exist" : std::generic_category().message(error);
+  return Error(ExitCode::kIo, "cannot write into '" + escaped(folder) + "': " + why, target);
+}
+
+std::unique_ptr<Journal> make_journal(const std::string& target) {
+  const fs::path parent = fs::path(target).parent_path();
+  if (::access(parent.c_str(), W_OK | X_OK)) throw cannot_write_into(parent.string(), errno, target);
+  return std::make_unique<Journal>(
+      hidden(target, "-journal"),
+      "another process is writing '" + escaped(target) + "': wait for it, or name another folder");
+}
+
+// Where nothing can be locked, process id and chance keep several writers of the same target apart.
+std::string staging_name(const std::string& target, bool locked) {
+  if (locked) return hidden(target, "");
+  return hidden(target, "-" + std::to_string(::getpid()) + "-" + std::to_string(std::random_device()()));
+}
+
+void remove_folder(const std::string& path) {
+  std::error_code failure;
+  fs::remove_all(path, failure);
+  if (failure)
+    throw Error(ExitCode::kIo, "cannot remove '" + escaped(path) + "': " + failure.message(), path);
+}
+
+// A folder, no link to one, that nobody else has put there.
+bool is_own_folder(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == ::geteuid();
 }
 
 }  // namespace
 
-AtomicFolder::AtomicFolder(const std::string& target, bool replace)
+AtomicFolder::AtomicFolder(const std::string& target, bool replace, Leftovers leftovers)
     : target_(whole_path(target)), replace_(replace) {
-  const fs::file_type type = fs::symlink_status(target_).type();
-  if (type != fs::file_type::not_found) {
-    if (!replace)
-      throw Error(ExitCode::kUsage,
-                  "'" + escaped(target) + "' exists already; name another folder or use --force", target);
-    if (type != fs::file_type::directory)
-      throw Error(ExitCode::kUsage,
-                  "'" + escaped(target) + "' is not a folder and will not be replaced by one", target);
+  check_target();
+  journal_ = make_journal(target_);
+  check_target();  // who had the lock before may have written it meanwhile
+  staging_ = staging_name(target_, journal_->locked());
+  const bool any = fs::symlink_status(staging_).type() != fs::file_type::not_found;
+  const bool kept =
+      any && leftovers == Leftovers::kKept && !journal_->found().empty() && is_own_folder(staging_);
+  if (!kept) {
+    journal_->clear();
+    if (any) remove_folder(staging_);
+    if (::mkdir(staging_.c_str(), 0777))
+      throw cannot_write_into(fs::path(target_).parent_path().string(), errno, target_);
   }
-  staging_ = make_staging(target_);
+  discarded_ = any && !kept;
+}
+
+void AtomicFolder::check_target() const {
+  std::error_code failure;
+  const fs::file_type type = fs::symlink_status(target_, failure).type();
+  if (type == fs::file_type::not_found) return;
+  if (type == fs::file_type::none)
+    throw Error(ExitCode::kIo, "cannot look at '" + escaped(target_) + "': " + failure.message(), target_);
+  if (!replace_)
+    throw Error(ExitCode::kUsage,
+                "'" + escaped(target_) + "' exists already; name another folder or use --force", target_);
+  if (type != fs::file_type::directory)
+    throw Error(ExitCode::kUsage,
+                "'" + escaped(target_) + "' is not a folder and will not be replaced by one", target_);
 }
 
 AtomicFolder::~AtomicFolder() {
-  if (committed_) return;
-  std::error_code ignored;  // a destructor has nobody to tell
-  fs::remove_all(staging_, ignored);
+  if (!journal_ || suspended_) return;
+  try {
+    std::error_code ignored;
+    fs::remove_all(staging_, ignored);
+  } catch (...) {  // there may be no memory even for that, and a destructor has nobody to tell
+  }
 }
 
 std::string AtomicFolder::path_of(const std::string& name) const { return staging_ + "/" + name; }
@@ -70,6 +118,24 @@ void AtomicFolder::write(const std::string& name, std::string_view content) {
   OutputFile file(path_of(name));
   file.write_at(0, std::as_bytes(std::span(content)));
   file.sync();
+}
+
+void AtomicFolder::keep_only(const std::set<std::string>& names) {
+  std::error_code failure;
+  std::vector<std::string> others;
+  for (fs::directory_iterator entry(staging_, failure), end; !failure && entry != end;
+       entry.increment(failure))
+    if (!names.contains(entry->path().filename().string())) others.push_back(entry->path().string());
+  if (failure)
+    throw Error(ExitCode::kIo, "cannot list '" + escaped(staging_) + "': " + failure.message(), staging_);
+  if (names.empty()) journal_->clear();  // first: notes must not speak of what is gone
+  for (const std::string& other : others) remove_folder(other);
+}
+
+void AtomicFolder::suspend() {
+  if (!journal_ || !journal_->locked()) return;
+  journal_->keep();
+  suspended_ = true;
 }
 
 // Contents first, then the folder's entries, then the name, then the parent's entries: after a power cut the
@@ -83,12 +149,27 @@ void AtomicFolder::commit() {
                 staging_);
   }
   sync_path(staging_);
-  if (replace_)
+  stop_if_interrupted();  // the last moment at which nothing has happened
+  if (replace_) {
+    // What is replaced gets the staging name for a while: nobody may take it for half of what is new.
+    journal_->clear();
     replace_folder(staging_, target_);
-  else
+  } else {
     name_folder(staging_, target_);
-  committed_ = true;
+  }
+  journal_.reset();
   sync_path(fs::path(target_).parent_path().string());
+}
+
+void remove_leftovers(const std::string& target) {
+  const std::string whole = whole_path(target);
+  std::error_code ignored;
+  if (!fs::exists(hidden(whole, "-journal"), ignored)) return;
+  try {
+    const std::unique_ptr<Journal> journal = make_journal(whole);
+    if (journal->locked()) fs::remove_all(staging_name(whole, true), ignored);
+  } catch (const Error&) {  // somebody is at work, or the folder cannot be written
+  }
 }
 
 }  // namespace qtool

@@ -14,17 +14,22 @@
 // lengths are known, the true layout is computed afresh. Nearly always it has the foreseen header length and
 // shards, and everything lies where it belongs; a file for which that is not so (an offset in the header
 // gained a digit, a shard just got too large) is put together again from the pieces written.
+//
+// A file all of whose bytes are written and on the disk is noted in the folder's journal with the lengths of
+// its open tensors. A writer of the same work in a folder that holds such files keeps them: what is written
+// to them again is dropped, being the same.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "formats/file.h"
+#include "formats/atomic_folder.h"
 #include "formats/shard_layout.h"
 
 namespace qtool {
@@ -36,12 +41,19 @@ struct PlannedTensor {
 
 class CheckpointWriter {
  public:
-  // The files take shape inside `folder`, which must outlive the writer. Errors: those of shard_layout(),
-  // kIo.
+  // The files take shape inside `folder`, which must outlive the writer. `work` names what is written: of the
+  // folder's leftovers those are kept that were noted under the same name, in one line. Errors: those of
+  // shard_layout(), kIo.
   CheckpointWriter(AtomicFolder& folder, const std::vector<PlannedTensor>& tensors,
-                   std::int64_t max_shard_bytes);
+                   std::int64_t max_shard_bytes, const std::string& work = "");
 
   const ShardLayout& foreseen() const { return foreseen_; }
+
+  // Whether an interrupted writer has finished the tensor's file; how many such files there are, and their
+  // bytes.
+  bool kept(std::size_t tensor) const { return kept_[foreseen_.places[tensor].shard]; }
+  std::size_t kept_files() const;
+  std::int64_t kept_bytes() const;
 
   // The length of open tensor `tensor` is `bytes`. Once per open tensor. Thread-safe.
   void set_length(std::size_t tensor, std::int64_t bytes);
@@ -69,8 +81,11 @@ class CheckpointWriter {
     std::size_t settled = 0;          // shift[0..settled] are known
   };
 
+  std::set<std::string> adopt(const std::vector<std::string>& notes);
+  bool adopt(std::size_t shard, const std::vector<std::int64_t>& lengths);
+  void settle(std::size_t tensor, std::int64_t bytes);
+  void end_file(std::size_t shard);
   std::int64_t place_of(std::size_t tensor);
-  std::string part_path(std::size_t shard) const;
   bool in_place(const ShardLayout& layout, std::size_t shard,
                 const std::vector<std::int64_t>& written_at) const;
   void rebuild(const ShardLayout& layout, std::size_t shard, const std::vector<std::int64_t>& written_at,
@@ -82,12 +97,15 @@ class CheckpointWriter {
   ShardLayout foreseen_;
   std::vector<std::unique_ptr<OutputFile>> files_;  // one a foreseen shard
   std::vector<std::size_t> opens_before_;           // of tensor i: open tensors before it in its file
+  std::vector<bool> kept_;                          // of shard i
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable settled_;
   std::vector<OpenTensors> open_;            // one a foreseen shard
   std::vector<std::int64_t> length_change_;  // of tensor i, once known
   std::vector<bool> length_known_;
+  std::vector<std::int64_t>
+      missing_;  // of shard i: bytes not written yet, with foreseen lengths where unknown
   bool cancelled_ = false;
 };
 

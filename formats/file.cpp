@@ -26,6 +26,13 @@ Error open_error(const std::string& path, int error) {
                path);
 }
 
+Error too_large(const std::string& path, std::int64_t max_bytes) {
+  return Error(ExitCode::kMalformed,
+               "'" + escaped(path) + "' is larger than the " + std::to_string(max_bytes) +
+                   " bytes such a file may have",
+               path);
+}
+
 Error write_error(const std::string& path, int error) {
   std::string message = "cannot write '" + escaped(path) + "': " + reason(error);
   if (error == ENOSPC || error == EDQUOT)
@@ -97,6 +104,14 @@ void InputFile::read_at(std::int64_t offset, std::span<std::byte> out) const {
 }
 
 std::string read_file(const std::string& path, std::int64_t max_bytes) {
+  const InputFile file(path);
+  if (file.size() > max_bytes) throw too_large(path, max_bytes);
+  std::string content(static_cast<std::size_t>(file.size()), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(content)));
+  return content;
+}
+
+std::string read_input(const std::string& path, std::int64_t max_bytes) {
   int descriptor = uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); });
   if (descriptor < 0) throw open_error(path, errno);
   std::string content;
@@ -107,15 +122,11 @@ std::string read_file(const std::string& path, std::int64_t max_bytes) {
     const ssize_t got = uninterrupted([&] { return ::read(descriptor, content.data() + used, room); });
     const int error = got < 0 ? errno : 0;
     if (got > 0) used += static_cast<std::size_t>(got);
-    const bool too_large = used > static_cast<std::size_t>(max_bytes);
-    if (got > 0 && !too_large) continue;
+    const bool oversized = used > static_cast<std::size_t>(max_bytes);
+    if (got > 0 && !oversized) continue;
     close_file(descriptor);
     if (error) throw Error(ExitCode::kIo, "cannot read '" + escaped(path) + "': " + reason(error), path);
-    if (too_large)
-      throw Error(ExitCode::kMalformed,
-                  "'" + escaped(path) + "' is larger than the " + std::to_string(max_bytes) +
-                      " bytes such a file may have",
-                  path);
+    if (oversized) throw too_large(path, max_bytes);
     content.resize(used);
     return content;
   }

@@ -1,5 +1,4 @@
-// Files and folders: positioned reads that never short-read silently, and outputs that appear whole or not at
-// all.
+// Files: positioned reads and writes that are never short silently.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +7,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "core/limits.h"
 
 namespace qtool {
 
@@ -45,8 +46,12 @@ class InputFile {
   std::shared_ptr<const ByteSource> source_;  // in place of the descriptor
 };
 
-// The whole content of a small file. Errors: kNotFound, kIo, kMalformed when it is larger than `max_bytes`.
-std::string read_file(const std::string& path, std::int64_t max_bytes = std::int64_t{64} << 20);
+// The whole content of a small file of a model. Errors: kNotFound, kIo (also for what is no regular file: a
+// pipe in a model's folder would be waited for for ever), kMalformed when it is larger than `max_bytes`.
+std::string read_file(const std::string& path, std::int64_t max_bytes = kMaxVocabularyBytes);
+
+// The same of something the user names, which may be a pipe.
+std::string read_input(const std::string& path, std::int64_t max_bytes);
 
 // A file of known or growing size open for positioned writing. Thread-safe.
 class OutputFile {
@@ -66,27 +71,6 @@ class OutputFile {
  private:
   std::string path_;
   int descriptor_ = -1;
-};
-
-// A folder being written. It takes shape under a hidden sibling name and gets its own name in one rename by
-// commit(); a writer that dies or throws leaves no folder of the final name.
-class AtomicFolder {
- public:
-  // Errors: kIo when `target`'s parent cannot be written, kUsage when `target` exists and `replace` is false.
-  AtomicFolder(const std::string& target, bool replace);
-  AtomicFolder(const AtomicFolder&) = delete;
-  ~AtomicFolder();  // removes what was not committed
-
-  const std::string& target() const { return target_; }
-  std::string path_of(const std::string& name) const;             // where to write file `name` meanwhile
-  void write(const std::string& name, std::string_view content);  // a small file, synced
-  void commit();
-
- private:
-  std::string target_;
-  std::string staging_;
-  bool replace_ = false;
-  bool committed_ = false;
 };
 
 bool is_directory(const std::string& path);

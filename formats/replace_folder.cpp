@@ -42,8 +42,13 @@ void remove_old(const std::string& old, const std::string& target) {
 }  // namespace
 
 void sync_path(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const int failed = descriptor < 0 ? -1 : ::fsync(descriptor);
+  const auto uninterrupted = [](auto call) {
+    int result = call();
+    while (result < 0 && errno == EINTR) result = call();
+    return result;
+  };
+  const int descriptor = uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); });
+  const int failed = descriptor < 0 ? -1 : uninterrupted([&] { return ::fsync(descriptor); });
   const int error = errno;
   if (descriptor >= 0) ::close(descriptor);
   // Some network file systems cannot sync a folder and say so with EINVAL: then there is nothing to wait for.
@@ -76,6 +81,8 @@ void replace_folder(const std::string& made, const std::string& target, Exchange
     if (!flag_unknown(errno)) throw rename_error(made, target, errno);
   }
   const std::string aside = made + ".old";
+  std::error_code ignored;                      // the rename says what is in its way
+  std::filesystem::remove_all(aside, ignored);  // left by one who was killed here
   if (std::rename(target.c_str(), aside.c_str())) throw rename_error(target, aside, errno);
   if (std::rename(made.c_str(), target.c_str())) {
     const int error = errno;

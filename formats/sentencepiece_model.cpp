@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <new>
 #include <sentencepiece_processor.h>
 #include <set>
 #include <utility>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/text/utf8.h"
 #include "formats/sentencepiece_fields.h"
 
@@ -33,6 +35,8 @@ class SentencePiece : public TokenModel {
     try {
       const auto status = processor_.LoadFromSerializedProto(segmentation + std::string(kAsItIs));
       if (!status.ok()) reason = status.ToString();
+    } catch (const std::bad_alloc&) {
+      throw Error(ExitCode::kMemory, what_ + ": out of memory");
     } catch (const std::exception& error) {  // of the trie inside, for pieces it cannot hold
       reason = error.what();
     }
@@ -90,15 +94,14 @@ Semantics semantics_of(const TokenizerConfig& config, const SentencePieceFields&
 // The library looks for the user's own pieces in a table of 64 matches and does not look where it ends.
 void check_nesting(const SentencePieceProcessor& processor, const std::vector<TokenId>& user_defined,
                    const std::string& what) {
-  constexpr std::size_t kMaxNested = 64;
   std::set<std::string> keys;  // as the library has them: up to a zero byte
   for (const TokenId id : user_defined) keys.insert(processor.IdToPiece(id).c_str());
   std::vector<std::string_view> beginnings;  // of the current key that are keys
   for (const std::string& key : keys) {
     while (!beginnings.empty() && !key.starts_with(beginnings.back())) beginnings.pop_back();
     beginnings.push_back(key);
-    if (beginnings.size() > kMaxNested)
-      throw Error(ExitCode::kUnsupported, what + ": more than " + std::to_string(kMaxNested) +
+    if (beginnings.size() > kMaxNestedPieces)
+      throw Error(ExitCode::kUnsupported, what + ": more than " + std::to_string(kMaxNestedPieces) +
                                               " user-defined pieces begin with each other");
   }
 }

@@ -12,6 +12,7 @@
 #include "core/cpu/linear.h"
 #include "core/cpu/pointwise.h"
 #include "core/cpu/residents.h"
+#include "core/cpu/threads.h"
 #include "core/error.h"
 #include "core/machine.h"
 
@@ -66,7 +67,7 @@ class CpuBackend : public Backend {
  public:
   explicit CpuBackend(int threads)
       : kernels_(chosen_kernels(cpu_level())),
-        threads_(threads > 0 ? threads : omp_get_max_threads()),
+        threads_(start_threads(threads > 0 ? threads : omp_get_max_threads())),
         linear_(kernels_.functions, threads_) {}
 
   std::string name() const override {

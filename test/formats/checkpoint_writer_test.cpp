@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <random>
 #include <thread>
@@ -82,11 +83,14 @@ std::map<std::string, std::string> expected(const Made& made, std::int64_t max_s
   return files;
 }
 
-// Writes every tensor in two pieces with `threads` threads, in an order that may wait but never for ever.
-CheckpointWriter::Result write_all(CheckpointWriter& writer, const Made& made, int threads) {
+// Writes tensors in two pieces with `threads` threads, in an order that may wait but never for ever: all of
+// them, or the first `count`.
+void write_tensors(CheckpointWriter& writer, const Made& made, int threads,
+                   std::size_t count = std::numeric_limits<std::size_t>::max()) {
   std::vector<std::vector<std::size_t>> owners(made.tensors.size());
   for (std::size_t i = 0; i < made.tensors.size(); ++i) owners[i] = {i};
-  const std::vector<std::size_t> order = write_order(writer.foreseen(), owners);
+  std::vector<std::size_t> order = write_order(writer.foreseen(), owners);
+  order.resize(std::min(order.size(), count));
   std::atomic<std::size_t> next{0};
   const auto work = [&] {
     for (std::size_t i = next++; i < order.size(); i = next++) {
@@ -101,15 +105,14 @@ CheckpointWriter::Result write_all(CheckpointWriter& writer, const Made& made, i
   std::vector<std::jthread> others;
   for (int i = 1; i < threads; ++i) others.emplace_back(work);
   work();
-  others.clear();
-  return writer.finish(7);
 }
 
 std::size_t check_written(const Made& made, std::int64_t max_shard, int threads) {
   const TempFolder temporary;
   AtomicFolder folder(temporary / "out", false);
   CheckpointWriter writer(folder, made.tensors, max_shard);
-  const CheckpointWriter::Result result = write_all(writer, made, threads);
+  write_tensors(writer, made, threads);
+  const CheckpointWriter::Result result = writer.finish(7);
   folder.commit();
   CHECK(files_in(temporary / "out") == expected(made, max_shard));
   return result.rebuilt_files;
@@ -157,6 +160,38 @@ TEST_CASE("random layouts") {
     CAPTURE(round, foreseen, layers, max_shard);
     check_written(make_tensors(layers, foreseen, errors), max_shard, 1 + round % 3);
   }
+}
+
+TEST_CASE("a successor keeps what is finished, and the bytes are the same") {
+  std::mt19937 random(11);
+  std::size_t kept = 0, discarded = 0;
+  for (int round = 0; round < 25; ++round) {
+    std::vector<std::int64_t> errors;
+    for (int i = 0; i < 5; ++i) errors.push_back(static_cast<std::int64_t>(random() % 9) - 4);
+    const auto foreseen = static_cast<std::int64_t>(5 + random() % 200);
+    const auto layers = static_cast<int>(1 + random() % 12);
+    const auto max_shard = static_cast<std::int64_t>(400 + random() % 800);
+    const Made made = make_tensors(layers, foreseen, errors);
+    CAPTURE(round, foreseen, layers, max_shard);
+    const TempFolder temporary;
+    for (int interruptions = 0; interruptions < 2; ++interruptions) {
+      AtomicFolder folder(temporary / "out", false, Leftovers::kKept);
+      CheckpointWriter writer(folder, made.tensors, max_shard, "work");
+      write_tensors(writer, made, 1 + round % 3, random() % (made.tensors.size() + 1));
+      folder.suspend();
+    }
+    const std::string work = round % 5 == 0 ? "other" : "work";
+    AtomicFolder folder(temporary / "out", false, Leftovers::kKept);
+    CheckpointWriter writer(folder, made.tensors, max_shard, work);
+    (work == "work" ? kept : discarded) += writer.kept_files();
+    CHECK((writer.kept_files() > 0) == (writer.kept_bytes() > 0));
+    write_tensors(writer, made, 2);
+    writer.finish(7);
+    folder.commit();
+    CHECK(files_in(temporary / "out") == expected(made, max_shard));
+  }
+  CHECK(kept > 20);
+  CHECK(discarded == 0);
 }
 
 TEST_CASE("a failed thread wakes those that wait for it") {

@@ -3,11 +3,10 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 #include "core/error.h"
-#include "formats/replace_folder.h"
 #include "test/support/make_checkpoint.h"
 
 using namespace qtool;
@@ -26,15 +25,6 @@ ExitCode code_of(Action action) {
 }
 
 std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
-
-std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-using Names = std::vector<std::string>;
 
 }  // namespace
 
@@ -73,6 +63,18 @@ TEST_CASE("small files are read whole and large ones refused") {
   CHECK(read_file(folder / "empty").empty());
 }
 
+TEST_CASE("a pipe is read where the user names it, and not waited for in a model") {
+  const test::TempFolder folder;
+  REQUIRE(mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  CHECK(code_of([&] { read_file(folder / "pipe"); }) == ExitCode::kIo);
+  std::thread writer([&] { test::write_text(folder / "pipe", "abc"); });
+  CHECK(read_input(folder / "pipe", 100) == "abc");
+  writer.join();
+  test::write_text(folder / "a", "abc");
+  CHECK(read_input(folder / "a", 3) == "abc");
+  CHECK(code_of([&] { read_input(folder / "a", 2); }) == ExitCode::kMalformed);
+}
+
 TEST_CASE("positioned writes, in any order") {
   const test::TempFolder folder;
   OutputFile file(folder / "a");
@@ -106,111 +108,4 @@ TEST_CASE("free space is that of the nearest folder that exists") {
   CHECK(free_bytes_at(folder.path()) > 0);
   CHECK(free_bytes_at(folder / "not/there/yet") > 0);
   CHECK(free_bytes_at("relative") > 0);
-}
-
-TEST_CASE("a folder appears whole") {
-  const test::TempFolder folder;
-  {
-    AtomicFolder out(folder / "model", false);
-    out.write("config.json", "{}");
-    OutputFile big(out.path_of("big"));
-    big.write_at(0, bytes_of("abc"));
-    CHECK(!exists(folder / "model"));
-    REQUIRE(names_in(folder.path()).size() == 1);
-    CHECK(names_in(folder.path())[0].find(".model.qtool-") == 0);
-    out.commit();
-  }
-  CHECK(names_in(folder.path()) == Names{"model"});
-  CHECK(names_in(folder / "model") == Names{"big", "config.json"});
-}
-
-TEST_CASE("a folder that is not committed leaves nothing") {
-  const test::TempFolder folder;
-  {
-    AtomicFolder out(folder / "model/", false);
-    out.write("a", "b");
-  }
-  CHECK(names_in(folder.path()).empty());
-}
-
-TEST_CASE("targets that cannot be are refused at once") {
-  const test::TempFolder folder;
-  fs::create_directory(folder / "there");
-  test::write_text(folder / "file", "");
-  CHECK(code_of([&] { AtomicFolder(folder / "there", false); }) == ExitCode::kUsage);
-  CHECK(code_of([&] { AtomicFolder(folder / "file", false); }) == ExitCode::kUsage);
-  CHECK(code_of([&] { AtomicFolder(folder / "file", true); }) == ExitCode::kUsage);
-  CHECK(code_of([&] { AtomicFolder(folder / "none/model", false); }) == ExitCode::kIo);
-  CHECK(code_of([&] { AtomicFolder("", true); }) == ExitCode::kUsage);
-  CHECK(code_of([&] { AtomicFolder("/", true); }) == ExitCode::kUsage);
-  CHECK(names_in(folder.path()) == Names{"file", "there"});
-}
-
-TEST_CASE("replacing swaps the whole folder, and only at the end") {
-  const test::TempFolder folder;
-  fs::create_directory(folder / "model");
-  test::write_text(folder / "model/old", "old");
-  {
-    AtomicFolder out(folder / "model", true);
-    out.write("new", "new");
-    CHECK(names_in(folder / "model") == Names{"old"});
-  }
-  CHECK(names_in(folder / "model") == Names{"old"});
-  AtomicFolder out(folder / "model", true);
-  out.write("new", "new");
-  out.commit();
-  CHECK(names_in(folder.path()) == Names{"model"});
-  CHECK(names_in(folder / "model") == Names{"new"});
-}
-
-TEST_CASE("replacing works by renames, too") {
-  const test::TempFolder folder;
-  for (const char* name : {"made", "target"}) {
-    fs::create_directory(folder / name);
-    test::write_text(folder / name + "/" + name, "");
-  }
-  replace_folder(folder / "made", folder / "target", Exchange::kByRenames);
-  CHECK(names_in(folder.path()) == Names{"target"});
-  CHECK(names_in(folder / "target") == Names{"made"});
-}
-
-TEST_CASE("a rename that fails leaves the old folder in place") {
-  const test::TempFolder folder;
-  fs::create_directory(folder / "target");
-  test::write_text(folder / "target/old", "");
-  for (const Exchange how : {Exchange::kAtomic, Exchange::kByRenames}) {
-    CHECK(code_of([&] { replace_folder(folder / "never made", folder / "target", how); }) == ExitCode::kIo);
-    CHECK(names_in(folder.path()) == Names{"target"});
-    CHECK(names_in(folder / "target") == Names{"old"});
-  }
-}
-
-TEST_CASE("of several writers of one folder exactly one wins") {
-  const test::TempFolder folder;
-  constexpr int kWriters = 4;
-  std::vector<pid_t> writers;
-  for (int i = 0; i < kWriters; ++i) {
-    const pid_t child = fork();
-    if (child == 0) {
-      const ExitCode code = code_of([&] {
-        AtomicFolder out(folder / "model", false);
-        for (int k = 0; k < 20; ++k) out.write("file" + std::to_string(k), std::to_string(i));
-        out.commit();
-      });
-      _exit(static_cast<int>(code));
-    }
-    writers.push_back(child);
-  }
-  int won = 0;
-  for (const pid_t writer : writers) {
-    int status = 0;
-    REQUIRE(waitpid(writer, &status, 0) == writer);
-    REQUIRE(WIFEXITED(status));
-    won += WEXITSTATUS(status) == 0;
-    CHECK((WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == static_cast<int>(ExitCode::kUsage)));
-  }
-  CHECK(won == 1);
-  CHECK(names_in(folder.path()) == Names{"model"});
-  const std::string first = test::read_text(folder / "model/file0");
-  for (int k = 1; k < 20; ++k) CHECK(test::read_text(folder / "model/file" + std::to_string(k)) == first);
 }
