@@ -4,18 +4,28 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <malloc.h>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 namespace qtool {
 namespace {
 
-// Where version 2 of control groups files this process' limits: its own group or, in a container, the root.
-std::vector<std::string> cgroup_folders() {
-  std::vector<std::string> folders{"/sys/fs/cgroup"};
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);)
-    if (line.starts_with("0::/") && line != "0::/") folders.push_back("/sys/fs/cgroup" + line.substr(3));
+// Where control groups file this process' limits: its own group and all that hold it, up to the root, which
+// in a container is its own. Version 2 has one tree (`controller` empty), version 1 one for each controller.
+std::vector<std::string> cgroup_folders(const std::string& controller = {}) {
+  const std::string root = "/sys/fs/cgroup" + (controller.empty() ? "" : "/" + controller);
+  std::vector<std::string> folders{root};
+  std::ifstream groups("/proc/self/cgroup");  // lines "4:memory:/a/b", "3:cpu,cpuacct:/a", "0::/a/b"
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t names = line.find(':'), path = line.find(':', names + 1);
+    if (path == std::string::npos) continue;
+    const std::string listed = "," + line.substr(names + 1, path - names - 1) + ",";
+    if (listed.find("," + controller + ",") == std::string::npos) continue;
+    for (std::string group = line.substr(path + 1); group.size() > 1; group.resize(group.rfind('/')))
+      folders.push_back(root + group);
+  }
   return folders;
 }
 
@@ -65,8 +75,9 @@ std::int64_t available_memory() {
   for (const std::string& folder : cgroup_folders())
     narrow(left_by(folder + "/memory.max", folder + "/memory.current", folder + "/memory.stat",
                    "inactive_file"));
-  const std::string first = "/sys/fs/cgroup/memory/memory.";  // version 1
-  narrow(left_by(first + "limit_in_bytes", first + "usage_in_bytes", first + "stat", "total_inactive_file"));
+  for (const std::string& folder : cgroup_folders("memory"))
+    narrow(left_by(folder + "/memory.limit_in_bytes", folder + "/memory.usage_in_bytes",
+                   folder + "/memory.stat", "total_inactive_file"));
   return available;
 }
 
@@ -78,8 +89,17 @@ std::optional<std::int64_t> cgroup_memory() {
     if (limit && *limit < machine_memory()) least = std::min(least.value_or(*limit), *limit);
   };
   for (const std::string& folder : cgroup_folders()) narrow(number_in(folder + "/memory.max"));
-  narrow(number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes"));  // version 1; a huge number for none
+  for (const std::string& folder : cgroup_folders("memory"))
+    narrow(number_in(folder + "/memory.limit_in_bytes"));  // a huge number for none
   return least;
+}
+
+std::int64_t resident_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+  std::int64_t pages = 0, resident = 0;
+  return std::ifstream("/proc/self/statm") >> pages >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
 }
 
 std::optional<int> cgroup_cpus() {
@@ -95,12 +115,14 @@ std::optional<int> cgroup_cpus() {
     if (file >> quota >> period)  // "max" is no number
       if (const auto found = cpus(quota, period)) least = std::min(least.value_or(*found), *found);
   }
-  if (least) return least;
-  double quota = 0;  // version 1
-  double period = 0;
-  std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
-  std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
-  return cpus(quota, period);
+  for (const std::string& folder : cgroup_folders("cpu")) {
+    double quota = 0;
+    double period = 0;
+    std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;  // -1 for none
+    std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+    if (const auto found = cpus(quota, period)) least = std::min(least.value_or(*found), *found);
+  }
+  return least;
 }
 
 }  // namespace qtool

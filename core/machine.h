@@ -17,6 +17,10 @@ std::int64_t machine_memory();
 // machine's memory.
 std::optional<std::int64_t> cgroup_memory();
 
+// Memory of this process that is in RAM now (mapped files included), after what was freed has been given
+// back; 0 where the kernel does not say.
+std::int64_t resident_memory();
+
 // CPUs that the control group may use at a time, by its quota; nothing without one. A container on a large
 // machine sees all processors but is stopped once its share of time is used up: more threads than that only
 // wait.

@@ -18,6 +18,24 @@ constexpr std::string_view kCopied[] = {
     "chat_template.jinja",    "chat_template.json",
 };
 constexpr std::int64_t kLargestCopied = std::int64_t{1} << 30;
+constexpr std::int64_t kCopyBytes = std::int64_t{1} << 20;
+
+// Piece by piece: a tokenizer may be larger than the memory that a conversion was given.
+void copy_file(const std::string& from, const std::string& to, std::vector<std::byte>& buffer) {
+  const InputFile in(from);
+  if (in.size() > kLargestCopied)
+    throw Error(ExitCode::kMalformed,
+                "'" + escaped(from) + "' is larger than the " + std::to_string(kLargestCopied) +
+                    " bytes such a file may have",
+                from);
+  OutputFile out(to);
+  for (std::int64_t done = 0; done < in.size(); done += std::ssize(buffer)) {
+    buffer.resize(static_cast<std::size_t>(std::min(kCopyBytes, in.size() - done)));
+    in.read_at(done, buffer);
+    out.write_at(done, buffer);
+  }
+  out.sync();
+}
 
 }  // namespace
 
@@ -48,7 +66,8 @@ std::vector<std::string> copy_model_files(const std::string& folder, AtomicFolde
   }
   if (failure) throw Error(ExitCode::kIo, "cannot list '" + folder + "': " + failure.message(), folder);
   std::sort(names.begin(), names.end());
-  for (const std::string& name : names) output.write(name, read_file(folder + "/" + name, kLargestCopied));
+  std::vector<std::byte> buffer;
+  for (const std::string& name : names) copy_file(folder + "/" + name, output.path_of(name), buffer);
   return names;
 }
 

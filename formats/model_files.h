@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/model/plan.h"
-#include "formats/file.h"
+#include "formats/atomic_folder.h"
 #include "formats/json.h"
 
 namespace qtool {

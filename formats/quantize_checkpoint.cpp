@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <mutex>
+#include <optional>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/quant/codebook.h"
 #include "core/quant/dynamic_map.h"
 #include "formats/quantization_error.h"
+#include "formats/resume.h"
 
 namespace qtool {
 namespace {
@@ -16,7 +20,7 @@ namespace {
 // Memory of one thread.
 struct ThreadBuffers {
   ReadBuffers read;
-  Buffer codes, statistics;
+  Scratch codes, statistics;
 };
 
 // An entry of the plan on its way.
@@ -24,21 +28,25 @@ struct Progressing {
   std::vector<std::size_t> outputs;  // the writer's tensors, one a part
   std::atomic<std::size_t> chunks_left{0};
   std::once_flag begun;
-  std::vector<float> absmax;       // nested: [blocks], until the last chunk has come
-  std::vector<SquareSums> errors;  // one a chunk, so that their sum does not depend on the order of work
+  std::vector<float> absmax;          // nested: [blocks], until the last chunk has come
+  std::vector<SquareSums> errors;     // one a chunk, so that their sum does not depend on the order of work
+  std::optional<double> noted_error;  // of all, where an interrupted run has quantized the tensor
 };
+
+constexpr std::string_view kErrorNote = "error";  // ENTRY BITS: a note, the error's bits as a number
 
 bool is_quant_state(const Part& part) { return part.suffix.starts_with(".weight.quant_state."); }
 
 class Stream {
  public:
   Stream(const Checkpoint& source, const Plan& plan, const Quantizer& quantizer, AtomicFolder& folder,
-         const StreamOptions& options)
+         const StreamOptions& options, const std::string& work)
       : plan_(plan),
         quantizer_(quantizer),
         options_(options),
         reader_(source, input_values(plan)),
-        writer_(folder, output_tensors(plan), options.max_shard_bytes),
+        folder_(folder),
+        writer_(folder, output_tensors(plan), options.max_shard_bytes, work),
         entries_(plan.entries.size()) {
     std::size_t next = 0;
     std::vector<std::vector<std::size_t>> outputs(entries_.size());
@@ -49,12 +57,14 @@ class Stream {
     std::vector<std::size_t> order = write_order(writer_.foreseen(), outputs);
     while (!order.empty() && outputs[order.back()].empty())
       order.pop_back();  // entries without output come last
+    const std::int64_t kept_bytes = skip_finished(order);
     work_ = make_work_list(work_items(plan, reader_), order, options.threads, options.max_ram_bytes);
     for (std::size_t e = 0; e < entries_.size(); ++e) {
       entries_[e].chunks_left = work_.chunks_of[e];
       entries_[e].errors.resize(work_.chunks_of[e]);
     }
-    const std::int64_t needed = writer_.foreseen().file_bytes(), free = free_bytes_at(folder.target());
+    const std::int64_t needed = writer_.foreseen().file_bytes() - writer_.kept_bytes(),
+                       free = free_bytes_at(folder.target());
     if (needed > free) {
       throw Error(ExitCode::kIo,
                   "the output needs " + std::to_string(needed) + " bytes of disk space, but " +
@@ -62,6 +72,7 @@ class Stream {
                       "': make room or choose another folder with -o",
                   folder.target());
     }
+    if (writer_.kept_files() > 0 && options.resumed) options.resumed({writer_.kept_files(), kept_bytes, ""});
   }
 
   QuantizedCheckpoint run() {
@@ -74,6 +85,29 @@ class Stream {
   }
 
  private:
+  // Takes entries out of `order` whose pieces an interrupted run has all finished; bytes of the source that
+  // are not read therefore.
+  std::int64_t skip_finished(std::vector<std::size_t>& order) {
+    const auto finished = [&](std::size_t entry) {
+      const std::vector<std::size_t>& pieces = entries_[entry].outputs;
+      return std::all_of(pieces.begin(), pieces.end(),
+                         [&](std::size_t piece) { return writer_.kept(piece); });
+    };
+    std::int64_t bytes = 0;
+    for (const std::size_t entry : order)
+      if (finished(entry)) bytes += reader_.stored_bytes(entry);
+    std::erase_if(order, finished);
+    for (const std::string& note : folder_.notes()) {
+      std::istringstream words(note);
+      std::string word;
+      std::size_t entry = 0;
+      std::uint64_t bits = 0;
+      if (words >> word >> entry >> bits && word == kErrorNote && entry < entries_.size())
+        entries_[entry].noted_error = std::bit_cast<double>(bits);
+    }
+    return bytes;
+  }
+
   void handle(const Chunk& chunk, ThreadBuffers& buffers) {
     const PlanEntry& entry = plan_.entries[chunk.item];
     const DType dtype = entry.quantized ? plan_.rest_dtype : entry.parts.at(0).dtype;
@@ -160,6 +194,11 @@ class Stream {
   bool end_chunk(const Chunk& chunk) {
     if (entries_[chunk.item].chunks_left.fetch_sub(1) != 1) return false;
     reader_.release(chunk.item);
+    if (plan_.entries[chunk.item].quantized) {
+      const auto bits = std::bit_cast<std::uint64_t>(error_of(chunk.item));
+      folder_.note(std::string(kErrorNote) + " " + std::to_string(chunk.item) + " " + std::to_string(bits),
+                   Journal::Sync::kNo);  // the note about the file that the tensor ends in takes it along
+    }
     return true;
   }
 
@@ -183,14 +222,17 @@ class Stream {
     return up_to(chunk.begin + chunk.count) - up_to(chunk.begin);
   }
 
+  double error_of(std::size_t entry) const {
+    if (entries_[entry].errors.empty()) return entries_[entry].noted_error.value_or(0.0);
+    SquareSums sums;
+    for (const SquareSums& chunk : entries_[entry].errors) sums += chunk;
+    return sums.relative_rmse();
+  }
+
   std::vector<TensorError> errors() const {
     std::vector<TensorError> result;
-    for (std::size_t e = 0; e < entries_.size(); ++e) {
-      if (!plan_.entries[e].quantized) continue;
-      SquareSums sums;
-      for (const SquareSums& chunk : entries_[e].errors) sums += chunk;
-      result.push_back({plan_.entries[e].source.name, sums.relative_rmse()});
-    }
+    for (std::size_t e = 0; e < entries_.size(); ++e)
+      if (plan_.entries[e].quantized) result.push_back({plan_.entries[e].source.name, error_of(e)});
     return result;
   }
 
@@ -198,6 +240,7 @@ class Stream {
   const Quantizer& quantizer_;
   const StreamOptions& options_;
   ValueReader reader_;
+  AtomicFolder& folder_;
   CheckpointWriter writer_;
   WorkList work_;
   std::vector<Progressing> entries_;
@@ -233,16 +276,9 @@ std::vector<WorkItem> work_items(const Plan& plan, const ValueReader& input) {
     const PlanEntry& entry = plan.entries[e];
     WorkItem item;
     item.elements = count_of(entry.source.shape);
-    // As stored, as another type (dequantized: in a slice and out of it), and codes with statistics.
-    item.bytes_per_element = size_of(entry.source.dtype) + 2 * size_of(plan.rest_dtype) + 2;
-    if (input.quantized(e)) item.bytes_held += input.stored_bytes(e);
-    if (entry.transposed) {
-      // Whole rows are read, so up to two more than a chunk has; quantized ones whole.
-      item.bytes_per_element += size_of(plan.rest_dtype);
-      item.bytes_held +=
-          2 * entry.source.shape.at(1) * (size_of(entry.source.dtype) + 2 * size_of(plan.rest_dtype));
-      if (input.quantized(e)) item.bytes_held += 2 * item.elements * size_of(plan.rest_dtype);
-    }
+    const ReadMemory reading = input.memory(e, plan.rest_dtype);
+    item.bytes_per_element = reading.per_element + 2;  // codes and statistics of the output
+    item.bytes_held = reading.held;
     if (entry.quantized && plan.quant.method == QuantMethod::kInt8) item.row = entry.source.shape.at(1);
     if (entry.quantized && plan.quant.nested)
       item.bytes_held +=
@@ -274,7 +310,11 @@ std::int64_t total_parameters(const Plan& plan) {
 QuantizedCheckpoint quantize_checkpoint(const Checkpoint& source, const Plan& plan,
                                         const Quantizer& quantizer, AtomicFolder& folder,
                                         const StreamOptions& options) {
-  return Stream(source, plan, quantizer, folder, options).run();
+  const Work work = work_of(source, plan, options.max_shard_bytes, options.made_by);
+  if (!folder.notes().empty() && options.resumed)
+    if (const std::string why = difference(folder.notes().front(), work); !why.empty())
+      options.resumed({0, 0, why});
+  return Stream(source, plan, quantizer, folder, options, line_of(work)).run();
 }
 
 }  // namespace qtool

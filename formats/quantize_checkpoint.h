@@ -3,9 +3,9 @@
 // The plan's tensors are cut into chunks of about a million values. Every thread takes the next chunk, reads
 // it, quantizes it and writes the codes to their final place, so reading, computing and writing overlap, one
 // huge tensor keeps all threads busy, and memory is bounded by one chunk a thread whatever the tensors'
-// sizes. Only nested statistics need the whole tensor: its absmax (a sixteenth of its elements, in bytes)
-// waits in memory until the last piece has come. Nothing depends on who does what when: the bytes are the
-// same at any thread count.
+// sizes and whatever form they come in. Only nested statistics need the whole tensor: its absmax (a sixteenth
+// of its elements, in bytes) waits in memory until the last piece has come. Nothing depends on who does what
+// when: the bytes are the same at any thread count.
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,28 @@
 
 #include "core/model/plan.h"
 #include "core/quant/quantizer.h"
+#include "formats/atomic_folder.h"
 #include "formats/checkpoint.h"
 #include "formats/checkpoint_writer.h"
-#include "formats/file.h"
 #include "formats/value_reader.h"
 #include "formats/work_list.h"
 
 namespace qtool {
 
+// What an interrupted run of the same work has left, when there is something.
+struct Resumption {
+  std::size_t files = 0;          // that are kept
+  std::int64_t source_bytes = 0;  // that need not be read again
+  std::string refused;            // why nothing is kept, in words; see difference() in resume.h
+};
+
 struct StreamOptions {
   int threads = 1;
-  std::int64_t max_ram_bytes =
-      4'000'000'000;  // of buffers and statistics; fewer threads run where it is short
+  std::int64_t max_ram_bytes = 4'000'000'000;  // of the whole process; fewer threads run where it is short
   std::int64_t max_shard_bytes = 5'000'000'000;
   std::function<void(std::int64_t source_bytes)> progress;  // called by all threads; may be empty
+  std::string made_by;  // the program's version: another version's files are not kept
+  std::function<void(const Resumption&)> resumed;  // called before the work begins; may be empty
 };
 
 // How far a tensor's quantized values lie from what they stand for; see quantization_error.h.

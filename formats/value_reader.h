@@ -4,32 +4,27 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "core/quant/weight.h"
 #include "core/tensor.h"
 #include "formats/checkpoint.h"
+#include "formats/quantized_values.h"
+#include "formats/scratch.h"
 
 namespace qtool {
 
-// Memory that is used again: grows, never shrinks, not initialised.
-class Buffer {
- public:
-  std::span<std::byte> take(std::int64_t bytes);
-  template <typename T>
-  std::span<T> take_as(std::int64_t count) {
-    const std::span<std::byte> bytes = take(count * static_cast<std::int64_t>(sizeof(T)));
-    return {reinterpret_cast<T*>(bytes.data()), static_cast<std::size_t>(count)};
-  }
-
- private:
-  Tensor memory_;
-};
-
 // What one thread needs to read values.
 struct ReadBuffers {
-  Buffer stored, converted, transposed;
+  Scratch stored, converted, transposed;
+  QuantizedBuffers quantized;
+};
+
+// Memory that reading takes, an upper bound.
+struct ReadMemory {
+  std::int64_t per_element = 0;  // of a thread's buffers, for each value of a piece
+  std::int64_t held = 0;         // from the tensor's first piece until it is released
 };
 
 // A tensor of values: `name` is the stored tensor, `module` its name without ".weight" (both for one that may
@@ -48,22 +43,26 @@ class ValueReader {
   bool quantized(std::size_t tensor) const;             // is it stored with bitsandbytes' statistics?
   std::int64_t stored_bytes(std::size_t tensor) const;  // with its statistics
 
+  ReadMemory memory(std::size_t tensor, DType dtype) const;  // of reading it as `dtype`
+
   // Values [begin, begin + count) of the flattened tensor as `dtype`, [count]; valid until `buffers` are used
-  // again. Thread-safe. A tensor stored quantized is loaded, packed, by the first call and kept until
-  // release(); one to be transposed, too, as `dtype`, which then is the same in all calls.
+  // again. Thread-safe. Of a tensor stored quantized the first call loads the statistics that all pieces
+  // need; they are kept until release(). Errors: kIo; those of stored_weight_of().
   TensorView read(std::size_t tensor, std::int64_t begin, std::int64_t count, DType dtype,
                   ReadBuffers& buffers) const;
 
-  // The tensor as stored quantized. Errors: those of read_weight().
-  const Weight& weight(std::size_t tensor) const;
+  // The absmax of absmax of a tensor stored quantized, [ceil(blocks / 256)]; empty where they are not nested.
+  std::span<const float> nested_absmax(std::size_t tensor) const;
   void release(std::size_t tensor) const;
 
  private:
   struct Loaded {
     std::once_flag once;
-    std::unique_ptr<Weight> weight;
+    std::unique_ptr<QuantizedValues> values;
   };
-  const Weight& loaded(std::size_t tensor, DType dtype) const;
+  const QuantizedValues& loaded(std::size_t tensor) const;
+  void read_stored(std::size_t tensor, std::int64_t begin, std::int64_t count, DType dtype,
+                   ReadBuffers& buffers, std::byte* out) const;
   TensorView transposed(std::size_t tensor, std::int64_t begin, std::int64_t count, DType dtype,
                         ReadBuffers& buffers) const;
 
@@ -71,9 +70,5 @@ class ValueReader {
   std::vector<ValueTensor> tensors_;
   std::unique_ptr<Loaded[]> loaded_;
 };
-
-// Values [begin, begin + count) of the flattened weight, rounded once to `dtype`: [count]. Works on the whole
-// blocks or rows that hold them.
-Tensor dequantize_range(const Weight& weight, std::int64_t begin, std::int64_t count, DType dtype);
 
 }  // namespace qtool

@@ -21,6 +21,7 @@ namespace {
 struct Findings {
   SquareSums sums;
   std::int64_t unfit_source = 0;   // NaN or infinite values of the source
+  std::int64_t first_unfit = -1;   // index of the first of them, into the flattened tensor
   std::int64_t unfit_written = 0;  // ... and of the output
   std::int64_t wrong = 0;          // kept: other bits than the source's; quantized: too far away
   std::int64_t first_wrong = -1;   // index into the flattened tensor
@@ -28,9 +29,13 @@ struct Findings {
   void add(const Findings& later) {
     sums += later.sums;
     unfit_source += later.unfit_source;
+    if (first_unfit < 0) first_unfit = later.first_unfit;
     unfit_written += later.unfit_written;
     if (wrong == 0) first_wrong = later.first_wrong;
     wrong += later.wrong;
+  }
+  void note_unfit_source(std::int64_t index) {
+    if (unfit_source++ == 0) first_unfit = index;
   }
   void note_wrong(std::int64_t index) {
     if (wrong++ == 0) first_wrong = index;
@@ -49,7 +54,8 @@ float largest_step_error(std::vector<float> values) {
 // How far a dequantized value may lie from the original, given the largest magnitude of its block or row.
 class Tolerance {
  public:
-  Tolerance(const Plan& plan, const Weight& written, std::int64_t row) : nested_(nullptr) {
+  Tolerance(const Plan& plan, std::span<const float> nested_absmax, std::int64_t row)
+      : nested_(nested_absmax) {
     if (plan.quant.method == QuantMethod::kInt8) {
       group_ = row;
       // Half a step of 1/127, and the rounding to float16 that comes first.
@@ -60,11 +66,7 @@ class Tolerance {
     const Codebook4& book = codebook(plan.quant.code);
     group_ = plan.quant.block_size;
     step_ = largest_step_error({std::begin(book.values), std::end(book.values)});
-    const auto* block4 = std::get_if<Block4Weight>(&written);
-    if (block4 && block4->nested()) {
-      nested_ = &block4->nested_absmax;
-      nested_step_ = largest_step_error({kDynamicMap.begin(), kDynamicMap.end()});
-    }
+    if (!nested_.empty()) nested_step_ = largest_step_error({kDynamicMap.begin(), kDynamicMap.end()});
   }
 
   std::int64_t group() const { return group_; }  // values that share one absmax
@@ -72,32 +74,31 @@ class Tolerance {
   float of(std::int64_t group_index, float absmax) const {
     constexpr float kRounding = 1e-5f;  // of scale, product and threshold literals, with room to spare
     float allowed = absmax * (step_ + kRounding) + floor_;
-    if (nested_) {
-      const std::span<const float> nested = nested_->as<float>();
-      const auto block = static_cast<std::size_t>(group_index / kNestedBlockSize);
-      if (block < nested.size()) allowed += nested[block] * (nested_step_ + kRounding);
-    }
+    const auto block = static_cast<std::size_t>(group_index / kNestedBlockSize);
+    if (block < nested_.size()) allowed += nested_[block] * (nested_step_ + kRounding);
     return allowed;
   }
 
  private:
   std::int64_t group_ = 1;
   float step_ = 0.0f;
-  float floor_ = 0x1p-125f;  // a block of denormals becomes zeros
-  const Tensor* nested_;
+  float floor_ = 0x1p-125f;        // a block of denormals becomes zeros
+  std::span<const float> nested_;  // absmax of absmax, if there are any
   float nested_step_ = 0.0f;
 };
 
-std::int64_t count_unfit(const TensorView& values) {
-  if (!info(values.dtype).is_float) return 0;
+void note_unfit(const TensorView& values, std::int64_t begin, Findings& findings) {
+  if (!info(values.dtype).is_float) return;
   std::vector<float> floats(static_cast<std::size_t>(values.count()));
   to_float32(values.data, values.dtype, values.count(), floats.data());
-  return std::count_if(floats.begin(), floats.end(), [](float value) { return !std::isfinite(value); });
+  for (std::size_t i = 0; i < floats.size(); ++i)
+    if (!std::isfinite(floats[i])) findings.note_unfit_source(begin + static_cast<std::int64_t>(i));
+  findings.unfit_written = findings.unfit_source;
 }
 
 Findings compare_kept(const TensorView& expected, const TensorView& written, std::int64_t begin) {
   Findings findings;
-  findings.unfit_source = findings.unfit_written = count_unfit(written);
+  note_unfit(written, begin, findings);
   const std::int64_t size = size_of(expected.dtype);
   if (std::memcmp(expected.data, written.data, static_cast<std::size_t>(expected.bytes())) == 0)
     return findings;
@@ -119,7 +120,7 @@ Findings compare_quantized(const TensorView& expected, std::span<const float> wr
     const float allowed =
         tolerance.of((begin + static_cast<std::int64_t>(first)) / tolerance.group(), absmax);
     for (std::size_t i = first; i < last; ++i) {
-      findings.unfit_source += std::isfinite(exact[i]) ? 0 : 1;
+      if (!std::isfinite(exact[i])) findings.note_unfit_source(begin + static_cast<std::int64_t>(i));
       findings.unfit_written += std::isfinite(written[i]) ? 0 : 1;
       if (!(std::abs(exact[i] - written[i]) <= allowed))
         findings.note_wrong(begin + static_cast<std::int64_t>(i));
@@ -185,9 +186,9 @@ class Verifier {
     for (std::size_t e = 0; e < count; ++e) {
       if (plan_.entries[e].parts.empty()) continue;
       order.push_back(e);
-      items[e].bytes_per_element +=
-          4 * size_of(DType::kF32);  // values of the output in and out of a slice, two checks
-      if (output_.quantized(e)) items[e].bytes_held += output_.stored_bytes(e);
+      const ReadMemory reading = output_.memory(e, DType::kF32);
+      items[e].bytes_per_element += reading.per_element + 2 * size_of(DType::kF32);  // and two checks
+      items[e].bytes_held += reading.held;
     }
     const WorkList work = make_work_list(items, order, options_.threads, options_.max_ram_bytes);
 
@@ -221,7 +222,7 @@ class Verifier {
       return compare_kept(expected, output_.read(chunk.item, chunk.begin, chunk.count, dtype, output),
                           chunk.begin);
     const TensorView written = output_.read(chunk.item, chunk.begin, chunk.count, DType::kF32, output);
-    const Tolerance tolerance(plan_, output_.weight(chunk.item), entry.source.shape.at(1));
+    const Tolerance tolerance(plan_, output_.nested_absmax(chunk.item), entry.source.shape.at(1));
     return compare_quantized(expected, written.as<float>(), chunk.begin, tolerance);
   }
 
@@ -232,7 +233,8 @@ class Verifier {
     const std::string of = " of " + std::to_string(count_of(entry.source.shape)) + " values ";
     if (all.unfit_source > 0) {
       problem(name, std::to_string(all.unfit_source) + of +
-                        "are NaN or infinite, which no quantized model can hold");
+                        "are NaN or infinite, which no quantized model can hold, the first at index " +
+                        std::to_string(all.first_unfit));
     } else if (all.unfit_written > 0) {
       problem(name, std::to_string(all.unfit_written) + of + "became NaN or infinite");
     }

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "core/machine.h"
 
 namespace qtool {
 namespace {
@@ -18,7 +19,11 @@ std::int64_t chunk_elements(const WorkItem& item) {
   return std::max<std::int64_t>(1, kChunkElements / item.row) * item.row;
 }
 
-std::string mb(std::int64_t bytes) { return std::to_string((bytes + 999'999) / 1'000'000) + " MB"; }
+// What a thread costs besides its chunk: stack, allocator, file system calls.
+constexpr std::int64_t kThreadBytes = 1'000'000;
+
+std::int64_t megabytes(std::int64_t bytes) { return (bytes + 999'999) / 1'000'000; }
+std::string mb(std::int64_t bytes) { return std::to_string(megabytes(bytes)) + " MB"; }
 
 }  // namespace
 
@@ -43,18 +48,26 @@ WorkList make_work_list(const std::vector<WorkItem>& items, const std::vector<st
 
   std::sort(held.begin(), held.end(), std::greater<>());
   const auto memory_of = [&](int count) {
-    std::int64_t bytes = count * largest_chunk;
+    std::int64_t bytes = count * (largest_chunk + kThreadBytes);
     for (std::size_t i = 0; i < std::min(held.size(), static_cast<std::size_t>(count)); ++i) bytes += held[i];
     return bytes;
   };
+  const std::int64_t resident = resident_memory();
+  const std::int64_t left = std::min(max_bytes - resident, available_memory());
   list.threads = std::clamp(threads, 1, static_cast<int>(std::max<std::size_t>(1, list.chunks.size())));
-  while (list.threads > 1 && memory_of(list.threads) > max_bytes) --list.threads;
+  while (list.threads > 1 && memory_of(list.threads) > left) --list.threads;
   list.memory_bytes = memory_of(list.threads);
-  if (list.memory_bytes > max_bytes) {
-    throw Error(ExitCode::kMemory, "one thread needs " + mb(list.memory_bytes) +
-                                       " of buffers, more than the " + mb(max_bytes) +
-                                       " of --max-ram: raise --max-ram");
+  if (list.memory_bytes > max_bytes - resident) {
+    // A little more, because the next run may begin with some pages more.
+    throw Error(ExitCode::kMemory, "--max-ram of " + mb(max_bytes) + " is too little: the program has " +
+                                       mb(resident) + " and one thread needs " + mb(list.memory_bytes) +
+                                       " of buffers; the least that works is --max-ram " +
+                                       std::to_string(megabytes(resident + list.memory_bytes) + 2) + "MB");
   }
+  if (list.memory_bytes > left)
+    throw Error(ExitCode::kMemory,
+                "one thread needs " + mb(list.memory_bytes) + " of buffers, but only " + mb(left) +
+                    " of memory are free: end other programs or raise the limit of " + "the control group");
   return list;
 }
 
@@ -82,8 +95,11 @@ void run(const WorkList& list, const std::function<void(const Chunk&, std::size_
   };
 
   std::vector<std::jthread> others;
-  for (int thread = 1; thread < list.threads; ++thread)
-    others.emplace_back(worker, static_cast<std::size_t>(thread));
+  try {
+    for (int thread = 1; thread < list.threads; ++thread)
+      others.emplace_back(worker, static_cast<std::size_t>(thread));
+  } catch (const std::exception&) {  // no more threads, or memory for them: those there are do all the work
+  }
   worker(0);
   others.clear();  // joins
   if (failure) std::rethrow_exception(failure);

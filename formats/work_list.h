@@ -33,12 +33,13 @@ struct WorkList {
   std::vector<Chunk> chunks;           // items in the order given, each cut up in order; at least one an item
   std::vector<std::size_t> chunks_of;  // of item i, how many
   int threads = 1;                     // as many as the memory allows
-  std::int64_t memory_bytes = 0;       // bound on what those threads hold
+  std::int64_t memory_bytes = 0;       // bound on what those threads add to the process
 };
 
-// `order` lists the items. Fewer threads than asked for where they would hold more than `max_bytes`: chunks
-// are taken in order, so at any time a thread holds one chunk and at most as many items as threads are in
-// flight. Errors: kMemory, with numbers, when a single thread would hold more.
+// `order` lists the items. Fewer threads than asked for where the process would grow beyond `max_bytes`
+// or what the machine and its control group have left: chunks are taken in order, so at any time a thread
+// holds one chunk and at most as many items as threads are in flight. Errors: kMemory, with the least that
+// works, when it would with a single thread.
 WorkList make_work_list(const std::vector<WorkItem>& items, const std::vector<std::size_t>& order,
                         int threads, std::int64_t max_bytes);
 

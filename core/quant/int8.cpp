@@ -1,7 +1,8 @@
 #include "core/quant/int8.h"
 
+#include <algorithm>
 #include <cmath>
-#include <vector>
+#include <cstddef>
 
 #include "core/convert.h"
 #include "core/float16.h"
@@ -23,19 +24,28 @@ float quantize_int8_row(std::span<const float> values, std::int8_t* codes) {
   return absmax;
 }
 
-Tensor dequantize_int8(const Tensor& codes, const Tensor& row_absmax, DType dtype) {
+void dequantize_int8_row(std::span<const std::int8_t> codes, float absmax, DType dtype, std::byte* out) {
   constexpr float kOver127 = 7.874015718698502e-3f;
-  const std::int64_t rows = codes.shape()[0];
-  const std::int64_t columns = codes.shape()[1];
+  constexpr std::size_t kAtOnce = 1024;
+  float values[kAtOnce];
+  while (!codes.empty()) {
+    const std::size_t count = std::min(codes.size(), kAtOnce);
+    for (std::size_t i = 0; i < count; ++i) values[i] = static_cast<float>(codes[i]) * absmax * kOver127;
+    from_float32(values, static_cast<std::int64_t>(count), dtype, out);
+    codes = codes.subspan(count);
+    out += count * static_cast<std::size_t>(size_of(dtype));
+  }
+}
+
+Tensor dequantize_int8(const Tensor& codes, const Tensor& row_absmax, DType dtype) {
   Tensor out(dtype, codes.shape());
-  const auto code = codes.as<std::int8_t>();
-  const auto absmax = row_absmax.as<float>();
-  std::vector<float> row(static_cast<std::size_t>(columns));
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < columns; ++c)
-      row[static_cast<std::size_t>(c)] = static_cast<float>(code[static_cast<std::size_t>(r * columns + c)]) *
-                                         absmax[static_cast<std::size_t>(r)] * kOver127;
-    from_float32(row.data(), columns, dtype, out.data() + r * columns * size_of(dtype));
+  const auto columns = static_cast<std::size_t>(codes.shape()[1]);
+  std::byte* to = out.data();
+  auto left = codes.as<std::int8_t>();
+  for (const float absmax : row_absmax.as<float>()) {
+    dequantize_int8_row(left.first(columns), absmax, dtype, to);
+    left = left.subspan(columns);
+    to += columns * static_cast<std::size_t>(size_of(dtype));
   }
   return out;
 }

@@ -17,8 +17,11 @@ namespace qtool {
 float quantize_int8_row(std::span<const float> values, std::int8_t* codes);
 
 // code * absmax * (1/127), two roundings in float32 and one to `dtype`, as bitsandbytes'
-// int8_vectorwise_dequant.
-//   codes [rows, in], row_absmax [rows]
+// int8_vectorwise_dequant. A row, or any part of one.
+//   codes [n], out [n] of `dtype`
+void dequantize_int8_row(std::span<const std::int8_t> codes, float absmax, DType dtype, std::byte* out);
+
+// All rows: codes [rows, in], row_absmax [rows].
 Tensor dequantize_int8(const Tensor& codes, const Tensor& row_absmax, DType dtype);
 
 }  // namespace qtool

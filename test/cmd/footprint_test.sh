@@ -70,6 +70,32 @@ for model in "$demo" "$work/nf4-dq" "$work/int8"; do
   [[ $memory == "$predicted" ]] || complain "$model: generate allocated $memory, predicted $predicted"
 done
 
+# Experts, ALiBi, shared keys, sliding windows, learned positions; short contexts and long ones.
+numbers() { grep -oE '"(weights|kv_cache|workspace)_bytes":[0-9]+' "$work/out" | sort; }
+for name in mixtral qwen2_moe qwen3_moe bloom mpt gpt_bigcode gemma2 phi3_longrope opt gpt2 falcon_7b; do
+  for context in 24 60 2048; do
+    [[ $context != 2048 || $name == bloom ]] || continue  # the others are not made for it
+    for options in "" "--bits 4 --all-linears"; do  # not nested: the digits of its offsets are not known before
+      # shellcheck disable=SC2086
+      run 0 generate "$repo/test/data/families/$name" --prompt-tokens 1,2,3 -n 2 --context $context $options --device cpu --json
+      memory=$(numbers)
+      # shellcheck disable=SC2086
+      run 0 footprint "$repo/test/data/families/$name" --context $context ${options:---bits 16} --json
+      [[ -n $memory && $memory == "$(numbers)" ]] || complain "$name: generate allocated $memory, predicted $(numbers)"
+    done
+  done
+done
+# A batch says it in words: weights, cache and workspace of as many sequences at a time.
+for batch in 1 3; do
+  printf '{"prompt_tokens":[1,2,3],"max_new_tokens":2}\n%.0s' 1 2 3 4 >"$work/lines"
+  run 0 generate "$demo" --batch-file "$work/lines" --max-batch $batch --context 64 --device cpu
+  memory=$(grep -oE 'memory: weights .*, peak' "$work/err")
+  run 0 footprint "$demo" --bits 16 --context 64 --batch $batch
+  read -r _ _ weights weights_unit cache cache_unit space space_unit _ < <(grep '^ *none' "$work/out")
+  [[ $memory == "memory: weights $weights $weights_unit, cache $cache $cache_unit, workspace $space $space_unit, peak" ]] ||
+    complain "batch of $batch: allocated '$memory', predicted $(grep '^ *none' "$work/out")"
+done
+
 # --- transformers' own numbers, measured
 if [[ -d $shared/golden ]]; then
   hf() {  # EXPECTED FOLDER OPTION...
