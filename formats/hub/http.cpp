@@ -76,7 +76,7 @@ std::string HttpHead::etag() const {
 
 struct HttpSession::Curl {
   struct Deleter {
-    void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
+    void operator()(CURL* curl) const { curl_easy_cleanup(curl); }
   };
   std::unique_ptr<CURL, Deleter> handle;
 };

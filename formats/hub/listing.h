@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/hub/http.h"
 #include "formats/hub/name.h"
 #include "formats/hub/observer.h"
+#include "formats/json.h"
 
 namespace qtool {
 
@@ -25,6 +28,25 @@ struct HubContext {
   const Cancellation& cancellation;
   HubObserver& observer;
 };
+
+// What the Hub's answers say, each refused whole where it says something impossible; `what` names the model
+// in errors: kMalformed.
+class FileList {
+ public:
+  explicit FileList(std::string what) : what_(std::move(what)) {}
+  void add_page(const Json& answer);
+  std::vector<HubFile> take() { return std::move(files_); }
+
+ private:
+  void add(const Json& entry);
+  [[noreturn]] void fail(const std::string& sentence) const;
+  std::string what_;
+  std::set<std::string> seen_;
+  std::vector<HubFile> files_;
+};
+std::string commit_in(const Json& answer, const std::string& what);
+// The address in a header `Link: <https://...>; rel="next"`; empty where there is none.
+std::string next_page(const HttpHead& head);
 
 // GET /api/models/{repository}/revision/{revision}; a full commit is taken as it is, without a request.
 // Errors: kNotFound, kNetwork, kMalformed.

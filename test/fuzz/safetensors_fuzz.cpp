@@ -5,8 +5,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   return qtool::test::survives([&] {
     for (const qtool::TensorInfo& tensor :
          qtool::read_safetensors_header(qtool::test::memory_file(data, size)).tensors)
-      if (tensor.begin < 0 || tensor.bytes < 0 ||
-          tensor.begin + tensor.bytes > static_cast<std::int64_t>(size))
-        __builtin_trap();
+      qtool::test::must_hold(tensor.begin >= 0 && tensor.bytes >= 0 &&
+                                 tensor.begin + tensor.bytes <= static_cast<std::int64_t>(size),
+                             "a tensor lies outside of its file");
   });
 }

@@ -85,7 +85,7 @@ TEST_CASE("random numbers are Philox4x32-10") {
   CHECK(uniform_of(~0ull, ~0ull, ~0ull) == static_cast<double>(0x408f276d41c83b0eull >> 11) * 0x1p-53);
 }
 
-TEST_CASE("seeds, sequences and steps each give other numbers, all in [0, 1)") {
+TEST_CASE("seeds, sequences and steps each give other numbers, all from 0 to below 1") {
   double sum = 0.0;
   for (std::uint64_t step = 0; step < 10000; ++step) {
     const double value = uniform_of(42, 0, step);
