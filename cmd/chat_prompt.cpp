@@ -1,5 +1,6 @@
 #include "cmd/chat_prompt.h"
 
+#include "core/limits.h"
 #include "core/text/jinja/chat_template.h"
 #include "core/text/utf8.h"
 #include "formats/chat_template_files.h"
@@ -9,8 +10,6 @@ namespace qtool {
 namespace {
 
 using jinja::Value;
-
-constexpr std::int64_t kMaxTemplateBytes = std::int64_t{4} << 20;
 
 Value message(const std::string& role, const std::string& content, const char* option) {
   if (!is_valid_utf8(content))
@@ -35,7 +34,8 @@ void add_system(const ChatOptions& options, Conversation& conversation) {
 }
 
 NamedTemplate template_of(const std::string& folder, const std::string& wanted, bool has_tools) {
-  if (!wanted.empty() && exists(wanted)) return {"", read_file(wanted, kMaxTemplateBytes), wanted};
+  if (!wanted.empty() && exists(wanted))
+    return {"", read_input(wanted, std::int64_t{kMaxTemplateBytes}), wanted};
   const std::vector<NamedTemplate> templates = read_chat_templates(folder);
   for (const NamedTemplate& one : templates)
     if (!wanted.empty() && one.name == wanted) return one;

@@ -31,6 +31,24 @@ class Prefix : public spdlog::custom_flag_formatter {
   }
 };
 
+// The message as it may be shown: names in it come from files.
+class Sentence : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+    const std::string text = escaped({message.payload.data(), message.payload.size()});
+    out.append(text.data(), text.data() + text.size());
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override {
+    return spdlog::details::make_unique<Sentence>();
+  }
+};
+
+std::unique_ptr<spdlog::formatter> formatter_of(const std::string& pattern) {
+  auto formatter = std::make_unique<spdlog::pattern_formatter>();
+  formatter->add_flag<Prefix>('*').add_flag<Sentence>('V').set_pattern(pattern);
+  return formatter;
+}
+
 spdlog::color_mode color_of(const CommonOptions& common) {
   if (common.color == "always") return spdlog::color_mode::always;
   const char* no_color = std::getenv("NO_COLOR");
@@ -66,9 +84,7 @@ void write_all(std::string_view text) {
 
 void start_logging(const CommonOptions& common) {
   auto terminal = std::make_shared<spdlog::sinks::stderr_color_sink_mt>(color_of(common));
-  auto formatter = std::make_unique<spdlog::pattern_formatter>();
-  formatter->add_flag<Prefix>('*').set_pattern("%^%*%$%v");
-  terminal->set_formatter(std::move(formatter));
+  terminal->set_formatter(formatter_of("%^%*%$%V"));
   auto logger = std::make_shared<spdlog::logger>("qtool", terminal);
   logger->set_level(level_of(common));
   if (!common.log_file.empty()) {
@@ -79,7 +95,7 @@ void start_logging(const CommonOptions& common) {
                   common.log_file);
     std::fclose(file);
     auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(common.log_file);
-    sink->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+    sink->set_formatter(formatter_of("%Y-%m-%dT%H:%M:%S.%e%z %l %V"));
     logger->sinks().push_back(sink);
   }
   logger->flush_on(spdlog::level::trace);

@@ -166,7 +166,7 @@ int run(const CommonOptions& common, const Options& options) {
   if (options.window > model.spec().max_positions)
     spdlog::warn("--window {} is more than the {} positions this model was made for", options.window,
                  model.spec().max_positions);
-  const std::string text = read_file(options.text, kMaxTextBytes);
+  const std::string text = read_input(options.text, kMaxTextBytes);
   const auto windows = windows_of(text, model.tokenizer(), options.window);
 
   const std::unique_ptr<Backend> backend = make_backend(common);

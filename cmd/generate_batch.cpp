@@ -58,7 +58,7 @@ class BatchRun {
         options_(options),
         payload_(options.output),
         file_(options.batch_file == "-" ? read_stdin(kMaxFileBytes, "the batch")
-                                        : read_file(options.batch_file, kMaxFileBytes)),
+                                        : read_input(options.batch_file, kMaxFileBytes)),
         entries_(split(file_)),
         model_(model_folder(common), options.run) {}
 

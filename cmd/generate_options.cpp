@@ -212,7 +212,7 @@ std::int64_t context_of(const GenerateOptions& options, const ModelSpec& spec, s
 
 std::string prompt_text(const GenerateOptions& options) {
   if (!options.prompt_file.empty() && options.prompt_file != "-")
-    return read_file(options.prompt_file, kMaxPromptBytes);
+    return read_input(options.prompt_file, kMaxPromptBytes);
   if (options.prompt_given) return options.prompt;
   if (options.prompt_file.empty() && isatty(STDIN_FILENO) != 0)
     throw usage("no prompt: give --prompt, --prompt-file or --prompt-tokens, or pipe one in");

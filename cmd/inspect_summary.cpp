@@ -277,7 +277,7 @@ Section layers_section(const std::vector<LogicalTensor>& tensors) {
 bool has_chat_template(const std::string& folder) {
   if (exists(folder + "/chat_template.jinja") || exists(folder + "/chat_template.json")) return true;
   const std::string config = folder + "/tokenizer_config.json";
-  return exists(config) && read_json_file(config).contains("chat_template");
+  return exists(config) && read_json_file(config, kTokenizerJson).contains("chat_template");
 }
 
 Section tokenizer_section(const Checkpoint& checkpoint) {

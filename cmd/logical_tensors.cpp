@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/model/plan.h"
 #include "core/quant/weight.h"
 #include "formats/json.h"
@@ -15,7 +16,6 @@ namespace qtool {
 namespace {
 
 constexpr std::string_view kStatePrefix = ".quant_state.bitsandbytes__";
-constexpr std::int64_t kMaxStateBytes = 4096;  // bitsandbytes writes about 170
 
 // The name of the tensor that `name` is a statistic of; nothing if it is none.
 std::optional<std::string> owner_of(const std::string& name) {
@@ -36,7 +36,7 @@ struct QuantState {
 
 QuantState parse_state(const Checkpoint& checkpoint, const std::string& name) {
   const StoredTensor& stored = checkpoint.at(name);
-  if (stored.info.bytes > kMaxStateBytes)
+  if (stored.info.bytes > kMaxQuantStateBytes)
     throw Error(ExitCode::kMalformed, name + " has " + std::to_string(stored.info.bytes) + " bytes");
   std::string text(static_cast<std::size_t>(stored.info.bytes), '\0');
   checkpoint.read(stored, 0, std::as_writable_bytes(std::span(text)));

@@ -31,11 +31,17 @@ NonFinite count_bits(const std::byte* data, std::int64_t count, Bits exponent, B
     const bool special = (bits & exponent) == exponent;
     found.nan += special && (bits & mantissa) != 0;
     found.infinite += special && (bits & mantissa) == 0;
+    if (special && found.first < 0) found.first = i;
   }
   return found;
 }
 
 }  // namespace
+
+std::string NonFinite::sentence() const {
+  return std::to_string(nan) + " NaN and " + std::to_string(infinite) +
+         " infinite values, the first at index " + std::to_string(first);
+}
 
 double TensorStats::absmax() const { return std::max(std::abs(min), std::abs(max)); }
 
@@ -190,6 +196,7 @@ NonFinite non_finite(const Checkpoint& checkpoint, const StoredTensor& tensor) {
     const NonFinite more = non_finite(TensorView{bytes.data(), tensor.info.dtype, {piece}});
     found.nan += more.nan;
     found.infinite += more.infinite;
+    if (more.any() && !found.any()) found.first = done + more.first;
   }
   return found;
 }

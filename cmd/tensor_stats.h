@@ -60,6 +60,10 @@ std::vector<std::int64_t> code_counts(const Weight& weight);
 struct NonFinite {
   std::int64_t nan = 0;
   std::int64_t infinite = 0;
+  std::int64_t first = -1;  // index of the first, into the flattened tensor
+
+  bool any() const { return first >= 0; }
+  std::string sentence() const;  // "1 NaN and 0 infinite values, the first at index 17"
 };
 NonFinite non_finite(const TensorView& values);
 NonFinite non_finite(const Checkpoint& checkpoint, const StoredTensor& tensor);

@@ -1,6 +1,8 @@
 #include "core/error.h"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 
 namespace qtool {
 
@@ -58,6 +60,34 @@ std::size_t utf8_length(std::string_view text) {
 
 }  // namespace
 
+namespace {
+
+// Characters that show nothing and change how what is around them shows: joiners and marks of direction, line
+// separators, overrides and isolates, the byte order mark, tags. Unicode 15, categories Cf, Zl and Zp, less
+// those that are part of how a script is written.
+struct CodePoints {
+  unsigned first, last;
+};
+constexpr CodePoints kInvisible[] = {{0xad, 0xad},     {0x61c, 0x61c},   {0x180e, 0x180e},
+                                     {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},
+                                     {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe007f}};
+
+// Of a well-formed sequence of 2 to 4 bytes.
+unsigned code_point_of(std::string_view sequence) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(sequence[i]); };
+  unsigned point = byte(0) & (0xffu >> (sequence.size() + 1));
+  for (std::size_t i = 1; i < sequence.size(); ++i) point = point << 6 | (byte(i) & 0x3fu);
+  return point;
+}
+
+bool is_invisible(std::string_view sequence) {
+  const unsigned point = code_point_of(sequence);
+  return std::any_of(std::begin(kInvisible), std::end(kInvisible),
+                     [&](const CodePoints& range) { return point >= range.first && point <= range.last; });
+}
+
+}  // namespace
+
 std::string escaped(std::string_view text) {
   static constexpr std::string_view kHex = "0123456789abcdef";
   std::string out;
@@ -84,6 +114,10 @@ std::string escaped(std::string_view text) {
     } else if (c == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0) {  // C1 controls, U+0080..U+009F
       hex(c);
       hex(static_cast<unsigned char>(text[1]));
+    } else if (length > 1 && is_invisible(text.substr(0, length))) {
+      const unsigned point = code_point_of(text.substr(0, length));
+      out += point > 0xffff ? "\\U000" : "\\u";
+      for (int shift = point > 0xffff ? 16 : 12; shift >= 0; shift -= 4) out += kHex[point >> shift & 15];
     } else {
       out += text.substr(0, length);
     }

@@ -51,7 +51,9 @@ inline Error internal_error(const std::string& what) {
   return Error(ExitCode::kInternal, "internal error: " + what + "; please report this");
 }
 
-// `text` with control characters and invalid UTF-8 escaped (\n, \x1b): for names that come from files.
+// `text` as it may be shown, whoever wrote it: control characters, invalid UTF-8 and the invisible characters
+// that turn the reading direction or hide in a name are escaped (\n, \x1b, \u202e). Escaping twice changes
+// nothing.
 std::string escaped(std::string_view text);
 
 }  // namespace qtool

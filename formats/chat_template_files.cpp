@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "formats/file.h"
 #include "formats/json.h"
 
@@ -12,9 +13,6 @@ namespace qtool {
 namespace {
 
 using jinja::Value;
-
-constexpr std::int64_t kMaxTemplateFileBytes = std::int64_t{4} << 20;
-constexpr std::int64_t kMaxConversationBytes = std::int64_t{64} << 20;
 
 // Builds values from the parser's events: nlohmann's own objects would sort the keys, and templates print
 // them in the order of the file. parse_json() has checked the text before.
@@ -105,7 +103,7 @@ NamedValues entries_of(const Value& object) {
 Json read_if_there(const std::string& folder, const std::string& name) {
   const std::string path = folder + "/" + name;
   if (!exists(path)) return Json::object();
-  Json document = read_json_file(path);
+  Json document = read_json_file(path, kTokenizerJson);
   if (!document.is_object()) throw Error(ExitCode::kMalformed, name + " must hold an object", path);
   return document;
 }
@@ -132,7 +130,7 @@ std::vector<NamedTemplate> templates_in(const Json& config, const std::string& f
 std::vector<NamedTemplate> template_files(const std::string& folder) {
   std::vector<NamedTemplate> templates;
   const auto add = [&](const std::string& name, const std::string& file) {
-    templates.push_back({name, read_file(folder + "/" + file, kMaxTemplateFileBytes), file});
+    templates.push_back({name, read_file(folder + "/" + file, std::int64_t{kMaxTemplateBytes}), file});
   };
   if (exists(folder + "/chat_template.jinja")) add("default", "chat_template.jinja");
   const std::string more = "additional_chat_templates";
@@ -193,7 +191,7 @@ NamedValues read_special_tokens(const std::string& folder) {
 }
 
 Conversation read_conversation(const std::string& path) {
-  const Value document = value_from_json(read_file(path, kMaxConversationBytes), path);
+  const Value document = value_from_json(read_input(path, kMaxConversationBytes), path);
   if (document.list()) return {document, {}};
   const Error wrong(ExitCode::kMalformed,
                     path + ": must hold a list of messages, or an object with 'messages'", path);

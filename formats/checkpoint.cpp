@@ -6,6 +6,7 @@
 
 #include "core/convert.h"
 #include "core/error.h"
+#include "core/limits.h"
 #include "formats/torch_file.h"
 
 namespace qtool {
@@ -99,7 +100,7 @@ std::string single_file(const std::string& folder, const std::vector<std::string
 
 // Tensor name -> shard name, as the index has it.
 std::map<std::string, std::string> read_weight_map(const std::string& path, std::string_view extension) {
-  const Json index = read_json_file(path);
+  const Json index = read_json_file(path, kIndexJson);
   const auto fail = [&](const std::string& message) {
     throw Error(ExitCode::kMalformed, path + ": " + message, path);
   };
@@ -109,9 +110,10 @@ std::map<std::string, std::string> read_weight_map(const std::string& path, std:
   for (const auto& [tensor, file] : index["weight_map"].items()) {
     if (!file.is_string()) fail("the file of tensor '" + escaped(tensor) + "' is not a string");
     const auto name = file.get<std::string>();
-    // A shard lies beside its index: anything else could lead out of the folder.
-    if (!ends_with(name, extension) || name.find('/') != std::string::npos ||
-        name.find('\0') != std::string::npos)
+    // A shard lies beside its index: anything else could lead out of the folder, here or where it is copied
+    // to.
+    if (!ends_with(name, extension) || name.starts_with('.') || name.size() > kMaxShardNameBytes ||
+        name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos)
       fail("tensor '" + escaped(tensor) + "' is said to lie in '" + escaped(name) +
            "', which is not a plain name of a " + std::string(extension) + " file");
     map[tensor] = name;
@@ -170,6 +172,11 @@ Checkpoint Checkpoint::open(const std::string& path, const RemoteFiles& remote) 
     for (const auto& [tensor, file] : map) shards.push_back(file);
     std::sort(shards.begin(), shards.end());
     shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
+    if (std::ssize(shards) > kMaxShards)
+      throw Error(ExitCode::kMalformed,
+                  escaped(folder) + "/" + form.index + ": names " + std::to_string(shards.size()) +
+                      " shards, more than " + std::to_string(kMaxShards),
+                  folder);
   } else {
     shards.push_back(holds(form.single) ? form.single : single_file(folder, names));
   }
@@ -194,6 +201,10 @@ Checkpoint Checkpoint::open(const std::string& path, const RemoteFiles& remote) 
                     shard_path);
       const std::string name = tensor.name;
       checkpoint.tensors_.emplace(name, StoredTensor{std::move(tensor), number});
+      if (std::ssize(checkpoint.tensors_) > kMaxTensors)
+        throw Error(ExitCode::kMalformed,
+                    "'" + escaped(folder) + "' holds more than " + std::to_string(kMaxTensors) + " tensors",
+                    folder);
     }
   }
   for (const auto& [tensor, file] : map)

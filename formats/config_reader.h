@@ -6,13 +6,10 @@
 #include <string_view>
 #include <vector>
 
+#include "core/limits.h"
 #include "formats/json.h"
 
 namespace qtool {
-
-inline constexpr std::int64_t kMaxExtent = std::int64_t{1}
-                                           << 31;  // of a tensor: products of two do not overflow
-inline constexpr int kMaxLayers = 1 << 16;         // of layers, heads and experts, too
 
 // A key by the names that a family's files give it: the first that is present counts. Empty: no such key.
 struct ConfigKey {

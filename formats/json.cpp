@@ -46,10 +46,15 @@ std::string shortened(std::string text, std::size_t limit) {
 // Builds the value from the parser's events and refuses what the parser itself lets pass.
 class Builder {
  public:
-  Builder(std::string_view text, const std::string& what)
-      : text_(text), what_(what), furthest_(text.data()) {}
+  Builder(std::string_view text, const std::string& what, std::int64_t max_values)
+      : text_(text), what_(what), furthest_(text.data()), max_values_(max_values) {}
 
   Json build() {
+    // The library takes a zero byte for the end of the text and passes over a byte order mark: what follows
+    // the first would be read by others, and the second is refused by Python's reader and safetensors'.
+    if (const std::size_t zero = text_.find('\0'); zero != std::string_view::npos)
+      fail(zero, "a zero byte, which JSON does not have");
+    if (text_.starts_with("\xEF\xBB\xBF")) fail(0, "begins with a byte order mark; save it without");
     Json::sax_parse(CountingIterator(text_.data(), &furthest_),
                     CountingIterator(text_.data() + text_.size(), &furthest_), this);
     return std::move(root_);
@@ -105,6 +110,7 @@ class Builder {
   // Puts a value where the document goes on. A pointer into an array stays valid: the array grows again only
   // after the element is closed.
   Json* place(Json value) {
+    if (++values_ > max_values_) fail(offset(), "more than " + std::to_string(max_values_) + " values");
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -139,6 +145,8 @@ class Builder {
   std::string_view text_;
   const std::string& what_;
   const char* furthest_;  // behind the last character read
+  std::int64_t max_values_;
+  std::int64_t values_ = 0;
   Json root_;
   std::vector<Json*> open_;  // the containers around the next value, outermost first
   std::string key_;
@@ -170,11 +178,13 @@ std::int64_t to_int(const Json& value, const char* key, const std::string& what)
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& what) { return Builder(text, what).build(); }
+Json parse_json(std::string_view text, const std::string& what, std::int64_t max_values) {
+  return Builder(text, what, max_values).build();
+}
 
-Json read_json_file(const std::string& path, std::int64_t max_bytes) {
+Json read_json_file(const std::string& path, JsonBounds bounds) {
   try {
-    return parse_json(read_file(path, max_bytes), path);
+    return parse_json(read_file(path, bounds.bytes), path, bounds.values);
   } catch (const Error& error) {
     throw Error(error.code(), error.what(), path);
   }

@@ -8,18 +8,26 @@
 #include <string_view>
 #include <vector>
 
+#include "core/limits.h"
+
 namespace qtool {
 
 using Json = nlohmann::json;  // objects sorted by key
 
-inline constexpr int kMaxJsonDepth = 64;
+// How large a document of a kind may be: its bytes, and its values, which is what memory depends on.
+struct JsonBounds {
+  std::int64_t bytes = kMaxJsonBytes;
+  std::int64_t values = kMaxJsonValues;
+};
+inline constexpr JsonBounds kIndexJson{kMaxIndexBytes, kMaxTensors + 1000};
+inline constexpr JsonBounds kTokenizerJson{kMaxTokenizerBytes, kMaxTokenizerValues};
 
-// Parses a whole document. `what` names it in errors ("config.json"). Errors: kMalformed with line and
-// column.
-Json parse_json(std::string_view text, const std::string& what);
+// Parses a whole document of at most `max_values` values. `what` names it in errors ("config.json"). Errors:
+// kMalformed with line and column.
+Json parse_json(std::string_view text, const std::string& what, std::int64_t max_values = kMaxJsonValues);
 
-// The file's content as JSON; files over `max_bytes` are refused. Errors: kNotFound, kIo, kMalformed.
-Json read_json_file(const std::string& path, std::int64_t max_bytes = std::int64_t{256} << 20);
+// The file's content as JSON. Errors: kNotFound, kIo, kMalformed.
+Json read_json_file(const std::string& path, JsonBounds bounds = {});
 
 // Typed access with a sentence on failure: "config.json: 'hidden_size' must be an integer, is \"big\"".
 // `required_*` throw when the key is absent, `optional_*` return the fallback when it is absent or null.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "formats/architecture_row.h"
 #include "formats/architectures.h"
 #include "formats/shape_check.h"
@@ -15,7 +16,6 @@ namespace qtool {
 namespace {
 
 constexpr const char* kWhat = "config.json";
-constexpr std::int64_t kMaxExperts = std::int64_t{1} << 20;  // of all layers together
 
 [[noreturn]] void malformed(const std::string& message) {
   throw Error(ExitCode::kMalformed, "config.json: " + message);
@@ -70,8 +70,11 @@ std::optional<std::vector<std::int64_t>> ids_in(const Json& config, const char* 
   if (found == config.end() || found->is_null()) return std::nullopt;
   std::vector<std::int64_t> ids;
   for (const Json& id : found->is_array() ? *found : Json::array({*found})) {
-    if (!id.is_number_integer())
+    if (!id.is_number_integer() || id > INT32_MAX || id < INT32_MIN)
       throw Error(ExitCode::kMalformed, what + ": '" + key + "' must be a token id or a list of token ids");
+    if (ids.size() == kMaxSpecialIds)
+      throw Error(ExitCode::kMalformed,
+                  what + ": '" + key + "' lists more than " + std::to_string(kMaxSpecialIds) + " token ids");
     ids.push_back(id.get<std::int64_t>());
   }
   return ids;
@@ -225,7 +228,12 @@ ModelSpec model_spec_of(const Checkpoint& checkpoint) {
     if (spec.tied_head && differs_from_embedding(checkpoint, architecture)) spec.tied_head = false;
     check_shapes(checkpoint, architecture, spec);
     const std::string generation = checkpoint.folder() + "/generation_config.json";
-    if (exists(generation)) read_special_ids(read_json_file(generation), generation, spec);
+    if (exists(generation)) {
+      const Json json = read_json_file(generation);
+      if (!json.is_object())
+        throw Error(ExitCode::kMalformed, generation + ": must be an object", generation);
+      read_special_ids(json, generation, spec);
+    }
     return spec;
   } catch (const Error& error) {
     throw error.path().empty() ? error.within(escaped(checkpoint.folder()), checkpoint.folder()) : error;

@@ -7,11 +7,10 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/limits.h"
 
 namespace qtool {
 namespace {
-
-constexpr std::int64_t kMaxDimensions = 64;
 
 enum class Kind : std::uint8_t {
   kNone,

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/limits.h"
 
 namespace qtool {
 namespace {
@@ -42,12 +43,18 @@ RopeType type_of(const Json& parameters, bool only_longrope) {
               std::string(kWhat) + ": rope type '" + escaped(name) + "' is not known; known are " + known);
 }
 
+// Angles are computed in float32: far beyond what models have they are no numbers, or all the same.
+void check_range(const char* key, double value) {
+  if (value > kMaxRopeNumber || value < 1.0 / kMaxRopeNumber)
+    malformed(std::string("'") + key + "' is out of range");
+}
+
 // A number that is there and positive.
 double positive(const Json& parameters, const char* key, double fallback) {
   const double value = optional_number(parameters, key, fallback, kWhat);
   if (std::isnan(value)) malformed(std::string("'") + key + "' is missing");
-  if (!(value > 0.0) || !std::isfinite(value))
-    malformed(std::string("'") + key + "' must be positive, is " + std::to_string(value));
+  if (!(value > 0.0)) malformed(std::string("'") + key + "' must be positive, is " + std::to_string(value));
+  check_range(key, value);
   return value;
 }
 constexpr double kRequired = std::numeric_limits<double>::quiet_NaN();
@@ -63,8 +70,10 @@ std::vector<double> factors(const Json& parameters, const char* key, int rotary_
   if (static_cast<int>(values.size()) != rotary_dim / 2)
     malformed(std::string("'") + key + "' must have " + std::to_string(rotary_dim / 2) +
               " numbers, half the rotating dimensions of a head; it has " + std::to_string(values.size()));
-  for (const double value : values)
+  for (const double value : values) {
     if (!(value > 0.0)) malformed(std::string("'") + key + "' must have positive numbers only");
+    check_range(key, value);
+  }
   return values;
 }
 
@@ -88,8 +97,9 @@ std::int64_t original_positions(const ConfigReader& config, const Json& paramete
   const std::int64_t absent = class_default ? class_default : max_positions;
   const std::int64_t value =
       class_default && !config.has({kKey}) ? absent : optional_int(holder, kKey, absent, kWhat);
-  if (value < 1)
-    malformed("'original_max_position_embeddings' must be positive, is " + std::to_string(value));
+  if (value < 1 || value > kMaxExtent)
+    malformed("'original_max_position_embeddings' must be positive and at most " +
+              std::to_string(kMaxExtent) + ", is " + std::to_string(value));
   return value;
 }
 

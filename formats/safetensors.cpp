@@ -60,7 +60,7 @@ class HeaderReader {
     file_.read_at(kLengthWord, std::as_writable_bytes(std::span(text)));
     if (text.empty() || text[0] != '{') fail("no safetensors file: its header does not begin with '{'");
     try {
-      Json json = parse_json(text, "header");
+      Json json = parse_json(text, "header", kMaxHeaderValues);
       return json;
     } catch (const Error& error) {
       throw error.within(escaped(file_.path()), file_.path());
@@ -89,6 +89,9 @@ class HeaderReader {
 
   TensorInfo tensor(const std::string& name, const Json& value) const {
     TensorInfo info;
+    if (name.size() > kMaxNameBytes)
+      fail(name.substr(0, 60) + "...", "has a name of " + std::to_string(name.size()) + " bytes, more than " +
+                                           std::to_string(kMaxNameBytes));
     info.name = name;
     for (const char* key : {"dtype", "shape", "data_offsets"})
       if (!value.is_object() || !value.contains(key)) fail(name, std::string("has no ") + key);
@@ -98,6 +101,9 @@ class HeaderReader {
     info.dtype = dtype_of(name, dtype.get<std::string>());
 
     if (!value["shape"].is_array()) fail(name, "has a shape that is no list");
+    if (std::ssize(value["shape"]) > kMaxDimensions)
+      fail(name, "has " + std::to_string(value["shape"].size()) + " dimensions, more than " +
+                     std::to_string(kMaxDimensions));
     std::int64_t bytes = size_of(info.dtype);
     for (const Json& extent : value["shape"]) {
       info.shape.push_back(number(name, extent, "shape extent"));

@@ -13,12 +13,11 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/limits.h"
 #include "core/tensor.h"
 #include "formats/file.h"
 
 namespace qtool {
-
-inline constexpr std::int64_t kMaxHeaderBytes = 100'000'000;  // the crate's own limit
 
 struct TensorInfo {
   std::string name;

@@ -96,12 +96,16 @@ class ShapeCheck {
                                           ", but by config.json it is " + text_of(should_be));
   }
 
-  // Layers and experts beyond config.json's, and names that mean nothing, are left to whoever needs every
-  // tensor.
+  // Experts beyond config.json's, and names that mean nothing, are left to whoever needs every tensor. A
+  // model that left out layers would run and talk nonsense.
   void nothing_else() const {
     for (const auto& [name, tensor] : checkpoint_.tensors()) {
       const auto role = role_of(architecture_, name);
-      if (!role || role->role == Role::kIgnored || role->layer >= spec_.layers) continue;
+      if (!role || role->role == Role::kIgnored) continue;
+      if (role->layer >= spec_.layers)
+        throw Error(ExitCode::kMalformed,
+                    "tensor '" + escaped(name) + "' belongs to layer " + std::to_string(role->layer) +
+                        ", but by config.json there are " + std::to_string(spec_.layers) + " (from 0)");
       if (expected_.contains(Key{role->role, role->layer, role->piece})) continue;
       throw Error(ExitCode::kMalformed, "'" + escaped(name) +
                                             "' is there, but by config.json the model has no " +

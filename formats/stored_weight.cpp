@@ -7,13 +7,12 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/limits.h"
 
 namespace qtool {
 namespace {
 
 constexpr std::string_view kQuantState = ".weight.quant_state.bitsandbytes__";
-constexpr std::int64_t kMaxQuantStateBytes = 4096;          // real ones have about 170
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 31;  // of a matrix: products of two cannot overflow
 
 constexpr std::array<std::string_view, 6> kStatistics{
     ".weight.absmax", ".weight.quant_map", ".weight.nested_absmax", ".weight.nested_quant_map",

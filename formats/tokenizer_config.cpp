@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <unordered_map>
 
 #include "formats/file.h"
 #include "formats/tokenizer_json_fields.h"
@@ -18,7 +19,7 @@ constexpr const char* kNamedTokens[] = {"bos_token", "eos_token", "unk_token", "
 Json read_if_there(const std::string& folder, const std::string& name) {
   const std::string path = folder + "/" + name;
   if (!exists(path)) return Json::object();
-  Json document = read_json_file(path);
+  Json document = read_json_file(path, kTokenizerJson);
   if (!document.is_object()) throw Error(ExitCode::kMalformed, name + " must hold an object", path);
   return document;
 }
@@ -103,29 +104,31 @@ std::string read_model_type(const std::string& folder) {
 
 void complete(TokenizerParts& parts, const TokenizerConfig& config) {
   std::vector<AddedToken> tokens = parts.added_tokens.all();
-  const auto known = [&tokens](const std::string& content) {
-    return std::find_if(tokens.begin(), tokens.end(),
-                        [&content](const AddedToken& token) { return token.content == content; });
+  std::unordered_map<std::string, std::size_t> places;  // in `tokens`, by content
+  for (std::size_t i = 0; i < tokens.size(); ++i) places.emplace(tokens[i].content, i);
+  const auto known = [&](const std::string& content) -> AddedToken* {
+    const auto place = places.find(content);
+    return place == places.end() ? nullptr : &tokens[place->second];
   };
-  for (const AddedToken& token : config.added_tokens) {
-    if (token.content.empty() || known(token.content) != tokens.end()) continue;
+  const auto add = [&](const AddedToken& token, TokenId id) {
+    places.emplace(token.content, tokens.size());
     tokens.push_back(token);
-    tokens.back().id = parts.vocabulary->find(token.content).value_or(token.id);
-  }
+    tokens.back().id = id;
+  };
+  for (const AddedToken& token : config.added_tokens)
+    if (!token.content.empty() && !known(token.content))
+      add(token, parts.vocabulary->find(token.content).value_or(token.id));
   for (const AddedToken& named : config.named_tokens) {
-    const auto row = known(named.content);
-    if (row != tokens.end()) {
-      row->special = true;
-    } else if (const std::optional<TokenId> id = parts.vocabulary->find(named.content)) {
-      tokens.push_back(named);
-      tokens.back().id = *id;
-    }
+    if (AddedToken* token = known(named.content))
+      token->special = true;
+    else if (const std::optional<TokenId> id = parts.vocabulary->find(named.content))
+      add(named, *id);
   }
   // A name that no token has is passed over: transformers would give it a new id, for which the model has no
   // row.
   const auto id_of = [&](const std::optional<std::string>& name) -> std::optional<TokenId> {
-    if (!name || known(*name) == tokens.end()) return std::nullopt;
-    return known(*name)->id;
+    const AddedToken* token = name ? known(*name) : nullptr;
+    return token ? std::optional(token->id) : std::nullopt;
   };
   parts.bos = id_of(config.bos_token);
   parts.eos = id_of(config.eos_token);

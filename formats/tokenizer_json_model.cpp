@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/limits.h"
 #include "core/text/bpe.h"
 #include "core/text/unigram.h"
 #include "formats/tokenizer_json_fields.h"
@@ -15,6 +16,9 @@ namespace {
 std::vector<Merge> merges_from(const Json& model, const std::string& where) {
   std::vector<Merge> merges;
   const Json& table = list(model, "merges", where);
+  if (table.size() > kMaxMerges)
+    throw malformed(
+        where, "has " + std::to_string(table.size()) + " merges, more than " + std::to_string(kMaxMerges));
   merges.reserve(table.size());
   for (const Json& row : table) {
     if (row.is_array() && row.size() == 2) {

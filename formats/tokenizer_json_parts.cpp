@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/limits.h"
 #include "core/text/utf8.h"
 #include "formats/base64.h"
 #include "formats/tokenizer_json_fields.h"
@@ -19,8 +20,6 @@ struct Row {
   void (*read)(const Json& part, const std::string& where, std::vector<Step>& out);
 };
 
-constexpr int kMaxSteps = 64;
-
 // Reads `part` by its row in `rows`; a Sequence (whose list is called `members`) is read member by member.
 template <typename Step, std::size_t count>
 void read_stage(const Json& part, const char* stage, const char* members, const Row<Step> (&rows)[count],
@@ -28,7 +27,7 @@ void read_stage(const Json& part, const char* stage, const char* members, const 
   if (part.is_null()) return;
   const std::string& type = text(part, "type", what + ": " + stage);
   const std::string where = what + ": " + stage + " " + escaped(type).substr(0, 80);
-  if (out.size() > kMaxSteps) throw malformed(where, "more than 64 steps");
+  if (out.size() > kMaxTokenizerSteps) throw malformed(where, "more than 64 steps");
   if (type == "Sequence") {
     for (const Json& step : list(part, members, where)) read_stage(step, stage, members, rows, what, out);
     return;
@@ -50,9 +49,18 @@ void read_stage(const Json& part, const char* stage, const char* members, const 
   throw unknown(what, stage, type, known);
 }
 
+// What a step looks for in a text or puts into it.
+const std::string& short_text(const Json& part, const char* key, const std::string& where) {
+  const std::string& value = text(part, key, where);
+  if (value.size() > kMaxStepBytes)
+    throw malformed(where, std::string("'") + key + "' has " + std::to_string(value.size()) +
+                               " bytes, more than " + std::to_string(kMaxStepBytes));
+  return value;
+}
+
 Pattern pattern_from(const Json& part, const std::string& where) {
   const Json& pattern = member(part, "pattern", where);
-  if (pattern.is_object() && pattern.contains("String")) return text(pattern, "String", where);
+  if (pattern.is_object() && pattern.contains("String")) return short_text(pattern, "String", where);
   if (pattern.is_object() && pattern.contains("Regex"))
     return Regex::from_oniguruma(text(pattern, "Regex", where));
   throw malformed(where, "'pattern' must be {\"String\": ...} or {\"Regex\": ...}");
@@ -84,10 +92,10 @@ constexpr Row<NormalizerStep> kNormalizers[] = {
                                     optional_bool(part, "strip_right", true, where)});
      }},
     {"Prepend", [](const Json& part, const std::string& where,
-                   auto& out) { out.push_back(NormalizePrepend{text(part, "prepend", where)}); }},
+                   auto& out) { out.push_back(NormalizePrepend{short_text(part, "prepend", where)}); }},
     {"Replace",
      [](const Json& part, const std::string& where, auto& out) {
-       out.push_back(NormalizeReplace{pattern_from(part, where), text(part, "content", where)});
+       out.push_back(NormalizeReplace{pattern_from(part, where), short_text(part, "content", where)});
      }},
     {"Nmt", [](const Json&, const std::string&, auto& out) { out.push_back(NormalizeNmt{}); }},
     {"ByteLevel", [](const Json&, const std::string&, auto& out) { out.push_back(NormalizeByteLevel{}); }},
@@ -227,7 +235,7 @@ constexpr Row<DecoderStep> kDecoders[] = {
     {"Fuse", [](const Json&, const std::string&, auto& out) { out.push_back(DecodeFuse{}); }},
     {"Replace",
      [](const Json& part, const std::string& where, auto& out) {
-       out.push_back(DecodeReplace{pattern_from(part, where), text(part, "content", where)});
+       out.push_back(DecodeReplace{pattern_from(part, where), short_text(part, "content", where)});
      }},
     {"Strip",
      [](const Json& part, const std::string& where, auto& out) {

@@ -17,7 +17,7 @@ namespace qtool {
 namespace {
 
 TokenizerParts parts_from_json_file(const std::string& folder, const std::string& name) {
-  TokenizerParts parts = parts_from_tokenizer_json(read_json_file(folder + "/" + name), name);
+  TokenizerParts parts = parts_from_tokenizer_json(read_json_file(folder + "/" + name, kTokenizerJson), name);
   complete(parts, read_tokenizer_config(folder));
   return parts;
 }
@@ -42,7 +42,7 @@ TokenizerParts parts_from_vocab_file(const std::string& folder, const std::strin
   if (!exists(merges))
     throw Error(ExitCode::kNotFound,
                 "no tokenizer in " + folder + ": there is a vocab.json, but no merges.txt", folder);
-  return parts_from_vocab_merges(read_json_file(folder + "/" + name), read_file(merges),
+  return parts_from_vocab_merges(read_json_file(folder + "/" + name, kTokenizerJson), read_file(merges),
                                  class_config(folder));
 }
 

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "formats/pickle.h"
 #include "formats/zip_directory.h"
 
@@ -95,6 +96,9 @@ std::vector<TensorInfo> read_torch_file(const InputFile& file) {
   std::vector<TensorInfo> tensors;
   std::set<std::string> names;
   for (const PickledTensor& tensor : read_state_dict(program, escaped(file.path()))) {
+    if (tensor.name.size() > kMaxNameBytes)
+      fail(file, "a tensor has a name of " + std::to_string(tensor.name.size()) + " bytes, more than " +
+                     std::to_string(kMaxNameBytes));
     const auto storage = members.find(root + "data/" + tensor.storage);
     if (storage == members.end())
       fail(file, "tensor '" + escaped(tensor.name) + "' lies in a storage that the archive does not hold");

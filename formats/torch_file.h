@@ -16,10 +16,6 @@
 
 namespace qtool {
 
-// data.pkl of more bytes is refused. A tensor takes some 150 of them, and a hostile pickle at most 50 times
-// its size in memory.
-inline constexpr std::int64_t kMaxPickleBytes = 4'000'000;
-
 // The file's tensors by name, within the file; several may share their bytes. Nothing of the pickle is
 // executed. Errors: kMalformed, kUnsupported (also for files of torch before 1.6, which are no archives, and
 // for tensors that are views with strides of their own, but for transposed matrices).

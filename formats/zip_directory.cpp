@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/limits.h"
 
 namespace qtool {
 namespace {
 
-constexpr std::int64_t kMaxDirectoryBytes = 100'000'000;
 constexpr std::int64_t kEndBytes = 22, kMaxComment = 65535, kLocatorBytes = 20, kEnd64Bytes = 56;
 constexpr std::int64_t kRecordBytes = 46, kLocalBytes = 30;
 constexpr std::uint32_t kEndMark = 0x06054b50, kLocatorMark = 0x07064b50, kEnd64Mark = 0x06064b50;

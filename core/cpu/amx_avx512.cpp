@@ -14,8 +14,6 @@
 //
 // Tile B holds the tokens' values of the same columns in the order AMX wants: row i has, for each token, the
 // values that belong to words 2i and 2i + 1 of a row of A.
-#pragma GCC target("avx512bf16,amx-tile,amx-bf16")
-
 #include "core/cpu/block4_avx512.h"
 
 namespace qtool::cpu {

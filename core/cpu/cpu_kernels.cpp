@@ -7,6 +7,8 @@
 
 #include <vector>
 
+#include "core/cpu/cpu_features.h"
+
 namespace qtool::cpu {
 
 namespace {
@@ -14,9 +16,7 @@ namespace {
 #if defined(__x86_64__)
 // Linux saves the tile registers, 8 KB a thread, only for processes that ask for it.
 bool may_use_amx() {
-  if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("amx-tile") ||
-      !__builtin_cpu_supports("amx-bf16"))
-    return false;
+  if (!has_amx_bf16()) return false;
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
@@ -26,12 +26,8 @@ bool may_use_amx() {
 std::vector<CpuKernels> rows_that_run() {
   std::vector<CpuKernels> rows{{"portable", CpuLevel::kPortable, kPortableFunctions}};
 #if defined(__x86_64__)
-  const bool avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (avx2) rows.push_back({"avx2", CpuLevel::kAvx2, kAvx2Functions});
-  if (avx512) {
+  if (has_avx2()) rows.push_back({"avx2", CpuLevel::kAvx2, kAvx2Functions});
+  if (has_avx512()) {
     KernelFunctions functions = kAvx512Functions;
     rows.push_back({"avx512", CpuLevel::kAvx512, functions});
     if (may_use_amx()) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/cpu/cpu_backend.h"
+#include "core/cpu/cpu_features.h"
 #include "core/error.h"
 
 namespace qtool {
@@ -11,15 +12,9 @@ namespace {
 
 constexpr std::array kLevels{CpuLevel::kPortable, CpuLevel::kAvx2, CpuLevel::kAvx512};
 
-// The builtins also ask whether the operating system saves the wide registers.
 CpuLevel best_level() {
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
-    return CpuLevel::kAvx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
-    return CpuLevel::kAvx2;
-  return CpuLevel::kPortable;
+  if (cpu::has_avx512()) return CpuLevel::kAvx512;
+  return cpu::has_avx2() ? CpuLevel::kAvx2 : CpuLevel::kPortable;
 }
 
 }  // namespace

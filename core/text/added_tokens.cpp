@@ -3,14 +3,12 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/text/utf8.h"
 
 namespace qtool {
 
 namespace {
-
-// Looking for the longest token costs its length at every position of the text.
-constexpr std::size_t kMaxContentBytes = 4096;
 
 bool word_at(std::string_view text, std::size_t position) {
   return position < text.size() && is_in(CharClass::kWord, next_code_point(text, position));
@@ -61,10 +59,10 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const std::vector<Norma
     : tokens_(std::move(tokens)) {
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     const AddedToken& token = tokens_[i];
-    if (token.content.size() > kMaxContentBytes)
+    if (token.content.size() > kMaxTokenBytes)
       throw Error(ExitCode::kMalformed, "the added token " + std::to_string(token.id) + " has " +
                                             std::to_string(token.content.size()) + " bytes, more than " +
-                                            std::to_string(kMaxContentBytes));
+                                            std::to_string(kMaxTokenBytes));
     if (!by_id_.try_emplace(token.id, i).second)
       throw Error(ExitCode::kMalformed, "two added tokens have the id " + std::to_string(token.id));
     if (!by_content_.try_emplace(token.content, i).second)

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/text/utf8.h"
 
 namespace qtool {
@@ -19,18 +20,29 @@ std::uint64_t pair_of(TokenId left, TokenId right) {
 
 }  // namespace
 
-Bpe::MergeTable::MergeTable(std::size_t count) : rows_(std::bit_ceil(2 * count + 1), Row{kNoPair, {0, 0}}) {}
+Bpe::MergeTable::MergeTable(std::size_t count)
+    : rows_(std::bit_ceil(2 * count + 1), Row{kNoPair, {0, 0}}),
+      probes_left_(kMaxProbesPerEntry * rows_.size()) {}
+
+std::size_t Bpe::MergeTable::home_of(std::uint64_t pair) const {
+  return ((pair * 0x9E3779B97F4A7C15u) >> 32) & (rows_.size() - 1);
+}
 
 std::size_t Bpe::MergeTable::slot_of(std::uint64_t pair) const {
   const std::size_t mask = rows_.size() - 1;
-  std::size_t slot = ((pair * 0x9E3779B97F4A7C15u) >> 32) & mask;
+  std::size_t slot = home_of(pair);
   while (rows_[slot].pair != pair && rows_[slot].pair != kNoPair) slot = (slot + 1) & mask;
   return slot;
 }
 
 void Bpe::MergeTable::set(TokenId left, TokenId right, Joined joined) {
   const std::uint64_t pair = pair_of(left, right);
-  rows_[slot_of(pair)] = {pair, joined};
+  const std::size_t slot = slot_of(pair);
+  const std::size_t probes = (slot - home_of(pair)) & (rows_.size() - 1);
+  if (probes > probes_left_)
+    throw Error(ExitCode::kMalformed, "the ids of the merges' tokens are chosen to be slow to look up");
+  probes_left_ -= probes;
+  rows_[slot] = {pair, joined};
 }
 
 const Bpe::Joined* Bpe::MergeTable::find(TokenId left, TokenId right) const {

@@ -57,7 +57,7 @@ class Bpe : public TokenModel {
   class MergeTable {
    public:
     explicit MergeTable(std::size_t count);
-    void set(TokenId left, TokenId right, Joined joined);
+    void set(TokenId left, TokenId right, Joined joined);  // errors: kMalformed where too many collide
     const Joined* find(TokenId left, TokenId right) const;
 
    private:
@@ -65,8 +65,10 @@ class Bpe : public TokenModel {
       std::uint64_t pair;
       Joined joined;
     };
+    std::size_t home_of(std::uint64_t pair) const;
     std::size_t slot_of(std::uint64_t pair) const;
     std::vector<Row> rows_;
+    std::size_t probes_left_;
   };
 
   void characters_of(std::string_view piece, std::vector<TokenId>& out) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/limits.h"
 #include "core/text/byte_alphabet.h"
 #include "core/text/utf8.h"
 
@@ -10,7 +11,6 @@ namespace qtool {
 namespace {
 
 // Chained Replace steps can multiply a text's size; no honest file comes near this.
-constexpr std::size_t kMaxBytes = std::size_t{1} << 28;
 
 bool nmt_drops(char32_t c) {
   return (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F ||
@@ -54,6 +54,7 @@ std::string bytes_as_chars(std::string_view text) {
 // Runs the steps and keeps track of what became of the first character, as the reference's alignments do.
 struct Apply {
   NormalText now;
+  std::size_t limit;  // of its bytes
 
   // A step that goes character by character makes of the first one what it makes of it alone, except that
   // characters behind may join it.
@@ -76,7 +77,7 @@ struct Apply {
   void operator()(const NormalizeByteLevel&) { each(bytes_as_chars); }
   void operator()(const NormalizePrecompiled& step) {
     const bool had_first = now.first_bytes > 0;
-    each([&step](std::string_view text) { return step.map->normalize(text, kMaxBytes); });
+    each([&](std::string_view text) { return step.map->normalize(text, limit); });
     // Where it drops the first character, the reference takes the next one for it.
     if (had_first && now.first_bytes == 0 && !now.text.empty()) next_code_point(now.text, now.first_bytes);
   }
@@ -101,14 +102,14 @@ struct Apply {
     if (now.first_bytes > 0) now.first_bytes += step.text.size();
   }
   void operator()(const NormalizeReplace& step) {
-    now.text = replace_all(step.pattern, now.text, step.content, kMaxBytes, &now.first_bytes);
+    now.text = replace_all(step.pattern, now.text, step.content, limit, &now.first_bytes);
   }
 };
 
 }  // namespace
 
 NormalText normalize(const std::vector<NormalizerStep>& steps, std::string_view text) {
-  Apply apply{{std::string(text), 0}};
+  Apply apply{{std::string(text), 0}, std::max(kMaxNormalizedBytes, kMaxNormalizedPerByte * text.size())};
   if (!text.empty()) next_code_point(text, apply.now.first_bytes);
   for (const NormalizerStep& step : steps) std::visit(apply, step);
   return std::move(apply.now);

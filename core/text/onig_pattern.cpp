@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/limits.h"
 
 namespace qtool {
 
@@ -15,7 +16,6 @@ namespace {
 constexpr std::string_view kWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
 constexpr std::string_view kWordItemsOutside =
     "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
-constexpr int kMaxNesting = 32;
 
 bool is_hex(char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -290,7 +290,7 @@ class Translator {
   }
 
   CharacterSet set_until_bracket(int depth, bool& negated) {
-    if (depth >= kMaxNesting) throw unsupported("brackets nested more than 32 deep");
+    if (depth >= kMaxPatternDepth) throw unsupported("brackets nested more than 32 deep");
     negated = peek() == '^';
     if (negated) ++position_;
     CharacterSet set;

@@ -7,6 +7,7 @@
 #include <pcre2.h>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/text/onig_pattern.h"
 #include "core/text/utf8.h"
 
@@ -26,14 +27,6 @@ using MatchContext = std::unique_ptr<pcre2_match_context, Releaser<pcre2_match_c
 using MatchData = std::unique_ptr<pcre2_match_data, Releaser<pcre2_match_data_free>>;
 using JitStack = std::unique_ptr<pcre2_jit_stack, Releaser<pcre2_jit_stack_free>>;
 
-// PCRE2 counts backtracking steps. A run of spaces may cost a step a byte, so the bound of one match grows
-// with the text; exponential patterns meet it within a fraction of a second.
-constexpr std::size_t kStepsPerByte = 8;
-constexpr std::size_t kStepsAtLeast = 10'000'000;
-// Many matches, each within its bound, can still take quadratic time: a clock bounds their sum. Real patterns
-// need about 0.02 us a byte.
-constexpr double kSecondsAtLeast = 5.0;
-constexpr double kSecondsPerByte = 2e-6;
 constexpr std::size_t kMatchesPerClock = 64;
 
 constexpr std::size_t kJitStackAtLeast = 32 << 10;
@@ -51,6 +44,11 @@ struct Scratch {
     pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
   }
 };
+
+std::string shown(const std::string& pattern) {
+  constexpr std::size_t kMost = 300;
+  return escaped(pattern.substr(0, kMost)) + (pattern.size() > kMost ? "..." : "");
+}
 
 std::string message_of(int code) {
   unsigned char buffer[256];
@@ -82,6 +80,9 @@ struct Regex::Code {
 };
 
 Regex Regex::from_oniguruma(std::string_view pattern) {
+  if (pattern.size() > kMaxPatternBytes)
+    throw Error(ExitCode::kMalformed, "a pattern of " + std::to_string(pattern.size()) +
+                                          " bytes, more than " + std::to_string(kMaxPatternBytes));
   return from_pcre(pcre_from_oniguruma(pattern, is_script));
 }
 
@@ -89,7 +90,6 @@ Regex Regex::from_pcre(const std::string& pattern) {
   const CompileContext context{pcre2_compile_context_create(nullptr)};
   if (!context) throw Error(ExitCode::kMemory, "no memory for regular expressions");
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
-  pcre2_set_max_pattern_length(context.get(), 1 << 20);
   int error = 0;
   PCRE2_SIZE offset = 0;
   auto code = std::make_shared<Code>();
@@ -98,7 +98,7 @@ Regex Regex::from_pcre(const std::string& pattern) {
                                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset,
                                      context.get()));
   if (!code->compiled)
-    throw Error(ExitCode::kMalformed, "the pattern \"" + escaped(pattern) + "\" is no regular expression: " +
+    throw Error(ExitCode::kMalformed, "the pattern \"" + shown(pattern) + "\" is no regular expression: " +
                                           message_of(error) + " at character " + std::to_string(offset));
   // Without JIT (a hardened kernel, an odd processor) the interpreter gives the same matches, only slower.
   pcre2_jit_compile(code->compiled.get(), PCRE2_JIT_COMPLETE);
@@ -107,13 +107,15 @@ Regex Regex::from_pcre(const std::string& pattern) {
 
 void Regex::find_all(std::string_view text, std::vector<Span>& out) const {
   thread_local const Scratch scratch;
-  const std::size_t steps = std::min<std::size_t>(kStepsAtLeast + kStepsPerByte * text.size(), UINT32_MAX);
+  const std::size_t steps =
+      std::min<std::size_t>(kMaxPatternSteps + kMaxPatternStepsPerByte * text.size(), UINT32_MAX);
   pcre2_set_match_limit(scratch.context.get(), static_cast<std::uint32_t>(steps));
-  const double seconds_at_most = kSecondsAtLeast + kSecondsPerByte * static_cast<double>(text.size());
+  const double seconds_at_most =
+      kMaxPatternSeconds + kMaxPatternSecondsPerByte * static_cast<double>(text.size());
   Clock::time_point start;
 
   const auto give_up = [this, &text](const std::string& why) {
-    return Error(ExitCode::kMalformed, "the pattern \"" + escaped(code_->pattern) +
+    return Error(ExitCode::kMalformed, "the pattern \"" + shown(code_->pattern) +
                                            "\" takes too long on a text of " + std::to_string(text.size()) +
                                            " bytes (" + why + ")");
   };

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/text/regex.h"
 #include "core/text/utf8.h"
 
@@ -15,8 +16,6 @@ namespace {
 constexpr std::uint32_t kUnreached = std::numeric_limits<std::uint32_t>::max();
 // An unknown character costs this much more than the least likely token (sentencepiece's kUnkPenalty).
 constexpr double kUnkPenalty = 10.0;
-// Each position of a text is followed along the tokens for up to this many bytes.
-constexpr std::size_t kMaxTokenBytes = 1024;
 
 }  // namespace
 

@@ -27,6 +27,7 @@ class Vocabulary {
     std::string text;
     bool used = false;
   };
+  std::size_t home_of(std::string_view text) const;  // the first slot to look at
   std::size_t slot_of(std::string_view text) const;  // of the token, or the empty slot where it would go
 
   std::vector<Token> tokens_;

@@ -92,6 +92,29 @@ bool HubCache::shows(const std::string& commit, const HubFile& file) const {
 
 bool HubCache::holds(const HubFile& file) const { return size_of(blob(file.etag)) == file.size; }
 
+void HubCache::check_links(const std::string& commit) const {
+  const auto within = [](const fs::path& path, const fs::path& folder) {
+    return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
+  };
+  std::error_code failure;
+  const fs::path blobs = fs::absolute(folder_ + "/blobs", failure).lexically_normal();
+  for (fs::recursive_directory_iterator at(snapshot(commit), failure), end; !failure && at != end;
+       at.increment(failure)) {
+    const fs::path& path = at->path();
+    if (!fs::is_symlink(at->symlink_status(failure))) continue;
+    const fs::path target =
+        (fs::absolute(path, failure).parent_path() / fs::read_symlink(path, failure)).lexically_normal();
+    // As written, or (a cache that is itself reached through links) as it really is.
+    if (within(target, blobs) ||
+        within(fs::weakly_canonical(target, failure), fs::weakly_canonical(blobs, failure)))
+      continue;
+    throw Error(ExitCode::kMalformed,
+                "'" + escaped(path.string()) + "' links to '" + escaped(target.string()) +
+                    "', which is none of the model's own blobs; remove the snapshot and pull it again",
+                path.string());
+  }
+}
+
 void HubCache::make_folders() const {
   for (const std::string& path : {folder_ + "/blobs", folder_ + "/refs", folder_ + "/snapshots", locks_})
     make_folder(path);

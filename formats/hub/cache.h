@@ -37,6 +37,10 @@ class HubCache {
     return holds(file) ? blob(file.etag) : snapshot(commit) + "/" + file.path;
   }
 
+  // A snapshot's links lead to the blobs beside it: whatever else they lead to is no part of the model.
+  // Errors: kMalformed.
+  void check_links(const std::string& commit) const;
+
   void make_folders() const;  // errors: kIo
   // Lets the snapshot show a blob that is there. Errors: kIo.
   void link(const std::string& commit, const HubFile& file) const;

@@ -57,6 +57,7 @@ std::optional<CachedModel> Hub::cached(const HubName& name, HubPart part) const 
   const HubCache cache(root_, name.repository);
   const auto commit = cache.commit_of(name.revision);
   if (!commit || !is_directory(cache.snapshot(*commit))) return std::nullopt;
+  cache.check_links(*commit);
   const Holdings held = holdings_of(cache.snapshot(*commit));
   const bool usable =
       part == HubPart::kWithoutWeights ? held.config || held.tokenizer : held.config && held.weights;
@@ -132,6 +133,7 @@ HubSnapshot Hub::fetch(const HubName& name, HubPart part) const {
   for (const bool config : {false, true})
     for (const HubFile& file : wanted)
       if (is_config(file) == config) cache.link(snapshot.commit, file);
+  cache.check_links(snapshot.commit);
   cache.write_ref(name.revision, snapshot.commit);
   for (std::size_t i = 0; i < wanted.size(); ++i) snapshot.files.push_back({wanted[i], fetched[i]});
   return snapshot;

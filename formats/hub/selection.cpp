@@ -66,7 +66,7 @@ WeightChoice weight_files(const std::set<std::string>& names) {
 }
 
 std::vector<std::string> shards_of(const std::string& index_path) {
-  const Json index = read_json_file(index_path);
+  const Json index = read_json_file(index_path, kIndexJson);
   const auto fail = [&](const std::string& sentence) {
     throw Error(ExitCode::kMalformed, escaped(index_path) + ": " + sentence, index_path);
   };

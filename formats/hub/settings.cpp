@@ -93,7 +93,7 @@ std::string token() {
   if (found.empty()) {
     const auto set = variable({"HF_TOKEN_PATH"});
     const std::string path = set ? expanded(*set) : hugging_face_home() + "/token";
-    if (exists(path)) found = trimmed(read_file(path, kLargestTokenFile));
+    if (exists(path)) found = trimmed(read_input(path, kLargestTokenFile));
   }
   // It becomes a line of a request: a line break within it would begin another. It is not shown: it is
   // secret.

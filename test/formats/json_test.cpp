@@ -69,6 +69,18 @@ TEST_CASE("depth is limited") {
   CHECK(failure(nested_arrays(1000000)).find("nested deeper") != std::string::npos);
 }
 
+TEST_CASE("what the library would pass over is refused") {
+  CHECK(failure(std::string("{\"a\": 1}\0{\"a\": 2}", 17)) ==
+        "x.json:1:9: a zero byte, which JSON does not have");
+  CHECK(failure(std::string("[1]\n\0\0", 6)) == "x.json:2:1: a zero byte, which JSON does not have");
+  CHECK(failure("\xEF\xBB\xBF{}").find("byte order mark") != std::string::npos);
+}
+
+TEST_CASE("values are counted, whatever their text takes") {
+  CHECK(parse_json("[1, 2, {\"a\": []}]", "x.json", 5).is_array());
+  CHECK_THROWS_WITH(parse_json("[1, 2, {\"a\": []}]", "x.json", 4), "x.json:1:14: more than 4 values");
+}
+
 TEST_CASE("the same key may come in different objects") {
   CHECK(parse_json(R"([{"a": 1}, {"a": {"a": 2}}])", "x.json")[1]["a"]["a"] == 2);
 }
@@ -157,5 +169,5 @@ TEST_CASE("a JSON file's errors carry its path") {
     CHECK(error.path() == folder / "bad.json");
   }
   CHECK_THROWS_AS(read_json_file(folder / "none.json"), Error);
-  CHECK_THROWS_AS(read_json_file(folder / "bad.json", 0), Error);
+  CHECK_THROWS_AS(read_json_file(folder / "bad.json", (JsonBounds{0, 10})), Error);
 }

@@ -6,11 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "core/limits.h"
 #include "core/text/jinja/value.h"
 
 namespace qtool::jinja {
-
-inline constexpr int kMaxTreeDepth = 200;  // brackets in brackets, blocks in blocks, a + b + c + ...
 
 struct Expression;
 using ExpressionPtr = std::unique_ptr<Expression>;

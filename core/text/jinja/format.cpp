@@ -4,13 +4,12 @@
 #include <cstdio>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/text/jinja/builtins.h"
 #include "core/text/jinja/strings.h"
 
 namespace qtool::jinja {
 namespace {
-
-constexpr int kMaxWidth = 10'000;
 
 // One %-field: %[(name)][flags][width][.precision]kind
 struct Field {
@@ -78,7 +77,7 @@ class PercentFormat {
     int number = 0;
     while (peek() >= '0' && peek() <= '9') {
       number = number * 10 + (format_[at_++] - '0');
-      if (number > kMaxWidth) fail("a width in a format is over " + std::to_string(kMaxWidth));
+      if (number > kMaxFormatWidth) fail("a width in a format is over " + std::to_string(kMaxFormatWidth));
     }
     return number;
   }

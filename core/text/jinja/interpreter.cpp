@@ -51,12 +51,13 @@ std::string Interpreter::render(const Body& body) {
 
 void Interpreter::charge_steps(std::int64_t steps) {
   steps_ += steps;
-  if (steps_ > kMaxSteps) fail("the template runs too long (over " + std::to_string(kMaxSteps) + " steps)");
+  if (steps_ > kMaxTemplateSteps)
+    fail("the template runs too long (over " + std::to_string(kMaxTemplateSteps) + " steps)");
 }
 
 void Interpreter::charge_bytes(std::int64_t bytes) {
   made_bytes_ += bytes;
-  if (made_bytes_ > kMaxMadeBytes) fail("the template makes more than 1 GiB of strings and lists");
+  if (made_bytes_ > kMaxMadeBytes) fail("the template makes more than 128 MiB of strings and lists");
 }
 
 Value Interpreter::made(std::string text) {

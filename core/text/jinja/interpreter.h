@@ -11,16 +11,11 @@
 #include <string_view>
 #include <vector>
 
+#include "core/limits.h"
 #include "core/text/jinja/ast.h"
 #include "core/text/jinja/value.h"
 
 namespace qtool::jinja {
-
-inline constexpr std::int64_t kMaxSteps = 20'000'000;                 // evaluated nodes and walked items
-inline constexpr std::int64_t kMaxMadeBytes = std::int64_t{1} << 30;  // all strings and lists together
-inline constexpr std::int64_t kMaxOutputBytes = std::int64_t{64} << 20;
-inline constexpr int kMaxCallDepth = 800;  // nodes within nodes while rendering, macro calls included
-inline constexpr std::int64_t kMaxRange = 100'000;  // as Jinja's sandbox
 
 using Names = std::vector<std::pair<std::string, Value>>;
 

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/limits.h"
+
 namespace qtool::jinja {
 
 enum class TokenKind : std::uint8_t {
@@ -29,8 +31,6 @@ struct Token {
   std::string text;  // data; the name; a string's content; digits; an operator
   int line;
 };
-
-inline constexpr std::size_t kMaxTemplateBytes = std::size_t{1} << 20;
 
 // `source` with its last line end dropped, as tokens; the last is kEnd. Errors: kMalformed, naming the line.
 std::vector<Token> tokenize(std::string_view source);

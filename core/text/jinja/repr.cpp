@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/limits.h"
 #include "core/text/jinja/strings.h"
 #include "core/text/jinja/value.h"
 #include "core/text/utf8.h"
@@ -56,8 +57,6 @@ std::string quoted(std::string_view text) {
 }
 
 namespace {
-
-constexpr std::size_t kMaxReprBytes = std::size_t{64} << 20;
 
 void append_repr(std::string& out, const Value& value);
 

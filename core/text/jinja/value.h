@@ -14,6 +14,8 @@
 #include <variant>
 #include <vector>
 
+#include "core/limits.h"
+
 namespace qtool::jinja {
 
 class Value;
@@ -23,8 +25,6 @@ struct Dict;
 
 // Lists in lists: what destroys, prints and compares values recurses, and values that share their parts are
 // small in memory but large to walk through.
-inline constexpr int kMaxValueDepth = 128;
-inline constexpr std::int64_t kMaxValueParts = 4'000'000;
 
 struct None {};
 

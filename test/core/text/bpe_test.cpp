@@ -97,6 +97,21 @@ TEST_CASE("prefix, suffix and ignore_merges") {
   CHECK(ids_of(Bpe(vocabulary({"a", "b", "ab"}), {}, {}), "ab") == Ids{0, 1});
 }
 
+TEST_CASE("ids chosen to collide are refused, not looked up for ever") {
+  // As MergeTable hashes: for every right id one left id modulo the table's size falls into the same slot.
+  constexpr std::size_t kCount = 1 << 12, kSlots = 4 * kCount;
+  std::vector<MergeRule> rules;
+  for (std::uint64_t right = 0; right < kCount; ++right)
+    for (std::uint64_t left = 0; left < kSlots; ++left) {
+      const std::uint64_t pair = left << 32 | right;
+      if ((((pair * 0x9E3779B97F4A7C15u) >> 32) & (kSlots - 1)) != 7) continue;
+      rules.push_back({static_cast<TokenId>(left), static_cast<TokenId>(right), 0});
+      break;
+    }
+  REQUIRE(rules.size() == kCount);
+  CHECK_THROWS_AS(Bpe(vocabulary({"a"}), rules, {}), Error);
+}
+
 TEST_CASE("a megabyte without a gap is merged in bounded time") {
   std::vector<std::string> tokens{"a"};
   std::vector<Merge> merges;

@@ -4,6 +4,9 @@
 #include <catch2/catch.hpp>
 #include <random>
 
+#include "core/error.h"
+#include "core/limits.h"
+
 using namespace qtool;
 
 namespace {
@@ -43,6 +46,9 @@ TEST_CASE("derived merges are all cuts into two tokens, by token, left and right
 }
 
 TEST_CASE("a long token costs no more than its bytes") {
-  std::vector<std::pair<std::string, TokenId>> entries{{"a", 0}, {std::string(1 << 20, 'a'), 1}};
-  CHECK(derived_merges(Vocabulary(entries)).empty());
+  const auto merges_of = [](std::size_t bytes) {
+    return derived_merges(Vocabulary({{"a", 0}, {std::string(bytes, 'a'), 1}}));
+  };
+  CHECK(merges_of(kMaxTokenBytes).empty());
+  CHECK_THROWS_AS(merges_of(kMaxTokenBytes + 1), Error);
 }

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "core/error.h"
+#include "core/limits.h"
 
 using namespace qtool;
 
@@ -93,7 +94,7 @@ TEST_CASE("unknown characters: fused, as bytes, or as the token they spell") {
 
 TEST_CASE("tables that contradict themselves are refused") {
   CHECK_THROWS_AS(unigram({{"a", 0}}, {7, false}), Error);
-  CHECK_THROWS_AS(unigram({{"<unk>", 0}, {std::string(1025, 'a'), 0}}), Error);
+  CHECK_THROWS_AS(unigram({{"<unk>", 0}, {std::string(kMaxTokenBytes + 1, 'a'), 0}}), Error);
   CHECK_THROWS_AS(Unigram(vocabulary({{"a", 0}}), {}, {}), Error);
 }
 

@@ -190,6 +190,31 @@ TEST_CASE("links, refs and folders as huggingface_hub lays them out") {
   CHECK_THROWS_AS(cache.commit_of("main"), Error);
 }
 
+TEST_CASE("a snapshot's links lead to its own blobs or nowhere") {
+  const TemporaryFolder folder;
+  const HubCache cache(folder.path, "org/name");
+  const std::string commit(40, 'c');
+  cache.make_folders();
+  const fs::path snapshot(cache.snapshot(commit));
+  fs::create_directories(snapshot / "a");
+  write(cache.blob("x"), "abc");
+  write(snapshot / "copy.txt", "abc");
+  fs::create_symlink("../../blobs/x", snapshot / "x.txt");
+  fs::create_symlink("../../../blobs/x", snapshot / "a/x.txt");
+  fs::create_symlink(fs::absolute(cache.blob("x")), snapshot / "whole.txt");
+  CHECK_NOTHROW(cache.check_links(commit));
+  CHECK_NOTHROW(cache.check_links(std::string(40, 'd')));  // a snapshot that is not there
+  const std::string outside = folder.path + "/secret";
+  write(outside, "abc");
+  for (const std::string target :
+       {"/etc/passwd", "../../../secret", "../../blobs/../refs/main", "../x.txt", "../.."}) {
+    fs::create_symlink(target, snapshot / "bad.txt");
+    INFO(target);
+    CHECK_THROWS_AS(cache.check_links(commit), Error);
+    fs::remove(snapshot / "bad.txt");
+  }
+}
+
 TEST_CASE("a file lock excludes, says that it waits, and can be interrupted") {
   const TemporaryFolder folder;
   const std::string path = folder.path + "/x.lock";
