@@ -30,8 +30,8 @@ out_has "Section: science"
 for library in libc6 libcurl4 libpcre2-8-0 libsentencepiece0 libspdlog1 libutf8proc2 libgomp1; do out_has "$library"; done
 
 said="the packed program"
-dpkg-deb --extract "$package" "$work/root"
-"$work/root/usr/bin/qtool" doctor --json >"$work/out" 2>"$work/err" || complain "$said: $(cat "$work/err")"
-json 'd["demo"].endswith("/root/usr/share/qtool/demo")'
+dpkg-deb --extract "$package" "$work/system"
+"$work/system/usr/bin/qtool" doctor --json >"$work/out" 2>"$work/err" || complain "$said: $(cat "$work/err")"
+json 'd["demo"].endswith("/system/usr/share/qtool/demo")'
 
 finish

@@ -10,22 +10,14 @@
 #include "core/error.h"
 #include "formats/file.h"
 #include "formats/replace_folder.h"
+#include "test/support/errors.h"
 #include "test/support/make_checkpoint.h"
 
 using namespace qtool;
+using qtool::test::code_of;
 namespace fs = std::filesystem;
 
 namespace {
-
-template <typename Action>
-ExitCode code_of(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return ExitCode::kOk;
-}
 
 std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
