@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <span>
 
 #include "core/error.h"
 #include "test/core/model/random_model.h"
@@ -131,6 +132,32 @@ TEST_CASE("places are filled as they get free, so that a batch takes fewer steps
   CHECK(together.figures.prompt_tokens == apart.figures.prompt_tokens);
   // The short ones did not wait for the long ones.
   CHECK_FALSE(std::is_sorted(together.order.begin(), together.order.end()));
+}
+
+// Greedy, to the end of their lengths.
+std::vector<BatchRequest> plain_requests(std::span<const std::int64_t> new_tokens) {
+  std::vector<BatchRequest> requests(new_tokens.size());
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    for (std::size_t k = 0; k < 16; ++k)
+      requests[i].prompt.push_back(static_cast<std::int32_t>((i + k * k) % 40));
+    requests[i].params.max_new_tokens = new_tokens[i];
+  }
+  return requests;
+}
+
+TEST_CASE("all prompts of a full batch are read in its first step") {
+  Machine many(capacity_of(32, 40));
+  const Answers answers = run_all(*many.model, plain_requests(std::vector<std::int64_t>(64, 24)));
+  CHECK(answers.figures.steps == 2 * 24);
+  CHECK(answers.figures.mean_batch() == 32.0);
+}
+
+TEST_CASE("one free place does not wait for others") {
+  std::vector<std::int64_t> lengths(32, 24);
+  lengths[7] = 1;
+  lengths.push_back(12);  // takes the place of the eighth while the others go on
+  Machine many(capacity_of(32, 40));
+  CHECK(run_all(*many.model, plain_requests(lengths)).figures.steps == 24);
 }
 
 TEST_CASE("a request that cannot run fails alone") {
