@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -20,6 +21,15 @@
   }
 
 namespace qtool::test {
+
+// Under compute-sanitizer a launch takes milliseconds: with QTOOL_GPU_TEST_EVERY=n, tests of many combinations
+// run one in n of them. Where n is prime to the lengths of their loops, every value of each loop appears.
+inline bool left_out() {
+  static const char* const text = std::getenv("QTOOL_GPU_TEST_EVERY");
+  static const int every = text ? std::atoi(text) : 1;
+  static int asked = 0;
+  return every > 1 && asked++ % every != 0;
+}
 
 // Normally distributed values of `dtype`.
 inline Tensor random_tensor(DType dtype, Shape shape, unsigned seed, float scale = 1.0f) {

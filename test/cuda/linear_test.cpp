@@ -13,6 +13,7 @@ namespace {
 
 using test::copy_of;
 using test::floats;
+using test::left_out;
 using test::random_tensor;
 
 constexpr double kSum = 4e-6;
@@ -73,6 +74,7 @@ struct Case {
 
 void check_block4(Backend& backend, Code4 code, int block_size, bool nested, DType compute, const Case& size,
                   bool with_bias) {
+  if (left_out()) return;
   INFO((code == Code4::kNf4 ? "nf4" : "fp4")
        << " block " << block_size << (nested ? " nested " : " ") << info(compute).name << " " << size.out
        << "x" << size.in << " tokens " << size.tokens << (with_bias ? " bias" : ""));
@@ -128,6 +130,7 @@ TEST_CASE("dense products") {
       for (const Case& size : {Case{33, 7, 3}, Case{48, 128, 1}, Case{100, 200, 1}, Case{777, 1032, 1},
                                Case{513, 1024, 17}, Case{64, 384, 32}, Case{130, 256, 129}})
         for (const bool with_bias : {false, true}) {
+          if (left_out()) continue;
           INFO(info(stored).name << " in " << info(compute).name << " " << size.out << "x" << size.in
                                  << " tokens " << size.tokens);
           const Tensor values = random_tensor(stored, {size.out, size.in}, 5, 0.05f);
@@ -208,6 +211,7 @@ TEST_CASE("LLM.int8 products are those of the CPU") {
                              Case{130, 1024, 9}, Case{96, 256, 40}, Case{96, 256, 129}, Case{100, 1000, 70},
                              Case{136, 1040, 33}, Case{2056, 384, 65}, Case{520, 272, 300}})
       for (const float spread : {0.5f, 1.5f, 3.0f}) {  // no, a few and many values beyond the threshold of 6
+        if (left_out()) continue;
         INFO(info(compute).name << " " << size.out << "x" << size.in << " tokens " << size.tokens
                                 << " spread " << spread);
         const Tensor values = random_tensor(DType::kF16, {size.out, size.in}, 11, 0.05f);
