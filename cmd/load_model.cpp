@@ -13,6 +13,8 @@
 namespace qtool {
 namespace {
 
+constexpr int kReadAhead = 4;  // weights at once
+
 bool scheme_asked_for(const SchemeOptions& scheme) {
   return scheme.any_given || !scheme.skip_modules.empty();
 }
@@ -123,7 +125,10 @@ void LoadedModel::load(Backend& backend, const Capacity& capacity, const CommonO
   check_memory(backend, capacity);
   options_.capacity = capacity;
   const std::unique_ptr<Quantizer> quantizer = plan_ ? make_quantizer(common) : nullptr;
-  const auto source = make_weight_source(checkpoint_, plan_ ? &*plan_ : nullptr, quantizer.get());
+  // A GPU waits for what one thread reads; the CPU's weights would be twice in the memory they are made for.
+  const bool on_gpu = backend.free_bytes().has_value();
+  const auto source = make_weight_source(checkpoint_, plan_ ? &*plan_ : nullptr, quantizer.get(),
+                                         on_gpu ? std::min(kReadAhead, thread_count(common)) : 1);
   Progress progress(common, plan_ ? "quantizing" : "loading", bytes);
   transformer_ = std::make_unique<Transformer>(spec_, backend, *source, options_,
                                                [&](std::int64_t loaded) { progress.advance(loaded); });

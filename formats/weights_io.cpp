@@ -132,10 +132,12 @@ SourceTensor source_of(const Checkpoint& checkpoint, const Architecture& archite
 
 class CheckpointSource : public WeightSource {
  public:
-  CheckpointSource(const Checkpoint& checkpoint, const Plan* plan, const Quantizer* quantizer)
+  CheckpointSource(const Checkpoint& checkpoint, const Plan* plan, const Quantizer* quantizer,
+                   int concurrent_calls)
       : checkpoint_(checkpoint),
         plan_(plan),
         quantizer_(quantizer),
+        concurrent_calls_(concurrent_calls),
         architecture_(architecture_of(checkpoint.config())) {
     if (const auto config = quant_config_of(checkpoint.config())) threshold_ = config->spec.int8_threshold;
     if (plan && !quantizer) throw internal_error("a plan for weights without a quantizer");
@@ -173,6 +175,8 @@ class CheckpointSource : public WeightSource {
     if (role == Role::kQueryNorm || role == Role::kKeyNorm) return flattened(std::move(values));
     return values;
   }
+
+  int concurrent_calls() const override { return concurrent_calls_; }
 
  private:
   static std::tuple<Role, int, Piece, int> key(const TensorRole& role) {
@@ -222,6 +226,7 @@ class CheckpointSource : public WeightSource {
   const Checkpoint& checkpoint_;
   const Plan* plan_;
   const Quantizer* quantizer_;
+  int concurrent_calls_;
   const Architecture& architecture_;
   float threshold_ = 6.0f;
   std::map<std::tuple<Role, int, Piece, int>, const PlanEntry*> entries_;
@@ -300,8 +305,8 @@ Plan stored_plan(const Checkpoint& checkpoint) {
 }
 
 std::unique_ptr<WeightSource> make_weight_source(const Checkpoint& checkpoint, const Plan* plan,
-                                                 const Quantizer* quantizer) {
-  return std::make_unique<CheckpointSource>(checkpoint, plan, quantizer);
+                                                 const Quantizer* quantizer, int concurrent_calls) {
+  return std::make_unique<CheckpointSource>(checkpoint, plan, quantizer, concurrent_calls);
 }
 
 }  // namespace qtool

@@ -45,8 +45,9 @@ Plan stored_plan(const Checkpoint& checkpoint);
 
 // A checkpoint as the weights of a model. With a `plan` linear weights are quantized by `quantizer` as they
 // are read (from a quantized checkpoint: from their dequantized values), all others cast to the plan's
-// rest_dtype. All three must outlive the source.
+// rest_dtype. All three must outlive the source, of which `concurrent_calls` threads may ask at once: each
+// holds a weight as it is stored and as it is wanted.
 std::unique_ptr<WeightSource> make_weight_source(const Checkpoint& checkpoint, const Plan* plan,
-                                                 const Quantizer* quantizer);
+                                                 const Quantizer* quantizer, int concurrent_calls = 1);
 
 }  // namespace qtool

@@ -23,6 +23,9 @@ class WeightSource {
   // An embedding [vocab, hidden], learned positions or a norm's weight, in its stored float type. Norms that
   // a file keeps head by head come as one, [heads * head_dim].
   virtual Tensor dense(Role role, int layer) = 0;
+
+  // How many threads may ask at the same time. Linear weights are then read ahead, as many at once.
+  virtual int concurrent_calls() const { return 1; }
 };
 
 }  // namespace qtool
