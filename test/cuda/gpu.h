@@ -22,8 +22,9 @@
 
 namespace qtool::test {
 
-// Under compute-sanitizer a launch takes milliseconds: with QTOOL_GPU_TEST_EVERY=n, tests of many combinations
-// run one in n of them. Where n is prime to the lengths of their loops, every value of each loop appears.
+// Under compute-sanitizer a launch takes milliseconds: with QTOOL_GPU_TEST_EVERY=n, tests of many
+// combinations run one in n of them. Where n is prime to the lengths of their loops, every value of each loop
+// appears.
 inline bool left_out() {
   static const char* const text = std::getenv("QTOOL_GPU_TEST_EVERY");
   static const int every = text ? std::atoi(text) : 1;

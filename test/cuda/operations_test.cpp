@@ -9,6 +9,7 @@ namespace {
 
 using test::copy_of;
 using test::distance;
+using test::left_out;
 using test::random_tensor;
 using test::Side;
 using test::Sides;
@@ -31,6 +32,7 @@ TEST_CASE("norms are the CPU's: kinds, tables, widths, types") {
     for (const NormKind kind : {NormKind::kRms, NormKind::kLayer})
       for (const DType type : kTypes)
         for (const int tables : {0, 1, 2}) {
+          if (left_out()) continue;
           INFO(shape[0] << "x" << shape[1] << " of " << info(type).name << ", " << tables << " tables, kind "
                         << static_cast<int>(kind));
           // A mean far from 0 is what two passes are for.
@@ -59,6 +61,7 @@ TEST_CASE("norms of pieces are the CPU's") {
       for (const bool own : {false, true})
         for (const int dim : {8, 12, 80, 128, 600}) {
           constexpr int kRows = 5, kGroups = 3;
+          if (left_out()) continue;
           INFO(info(type).name << " pieces of " << dim << (own ? " with weights of their own" : ""));
           const Tensor x = random_tensor(DType::kF32, {kRows, kGroups * dim}, 1),
                        weight = random_tensor(DType::kBF16, {own ? kGroups * dim : dim}, 2);
@@ -81,6 +84,7 @@ TEST_CASE("element by element: gate, add, scale, clamp, softcap, clear") {
       for (const Activation activation : {Activation::kSilu, Activation::kGeluErf, Activation::kGeluTanh,
                                           Activation::kRelu, Activation::kRelu2, Activation::kQuickGelu})
         for (const bool gated : {true, false}) {
+          if (left_out()) continue;
           INFO("activation " << static_cast<int>(activation) << (gated ? " gated" : ""));
           agree(sides, tolerance(type), [&](const Side& side) {
             const auto gate = side.typed(x, type), up = side.typed(y, type);
@@ -176,6 +180,7 @@ TEST_CASE("blocks are their operations, whatever the norm, scale and gate") {
         for (const float scale : {1.0f, 0.22f})
           for (const bool gated : {true, false})
             for (const DType type : {DType::kF32, DType::kBF16}) {
+              if (left_out()) continue;
               INFO((packed ? "packed " : "dense ")
                    << rows << " rows, kind " << static_cast<int>(kind) << ", scale " << scale
                    << (gated ? ", gated " : " ") << info(type).name);
@@ -215,6 +220,7 @@ TEST_CASE("a gated MLP is its operations: one token in two launches, more in any
       for (const Code4 code : {Code4::kNf4, Code4::kFp4})
         for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh})
           for (const DType type : {DType::kF16, DType::kBF16}) {
+            if (left_out()) continue;
             INFO(wide << " columns, " << rows << " rows, " << info(type).name);
             QuantSpec spec;
             spec.method = QuantMethod::kBlock4;
