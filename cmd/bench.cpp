@@ -122,7 +122,7 @@ Measured measure_decode(Transformer& model, std::int64_t batch, std::int64_t con
   for (int step = -kWarmSteps; step < kDecodeSteps; ++step) {
     if (step == 0) start = Clock::now();
     for (std::size_t i = 0; i < size; ++i) segments[i] = {static_cast<int>(i), context + step, 1};
-    model.forward(segments, ids);
+    model.forward(segments, ids, 0, Transformer::UpTo::kTokens);
     model.greedy(rows, chosen);
     ids = chosen;
   }
@@ -156,7 +156,12 @@ void measure_kernel(Backend& backend, const Shape& shape, const QuantSpec& quant
   std::iota(ids.begin(), ids.end(), 0);
   backend.embed(*table, ids, *embedded);
   backend.norm(*embedded, {.eps = 1e-5f}, kMost, *x);  // of the type in which a model's norms leave inputs
-  std::int32_t sink = 0;
+  const auto sink = backend.make_ids(1);
+  const auto wait = [&] {  // for what is computed so far
+    std::int32_t id = 0;
+    backend.argmax(*y, 1, shape[0], *sink);
+    backend.read_ids(*sink, {&id, 1});
+  };
   const Segment one{0, 0, 1};
   for (const std::int64_t tokens : {1, 4, 8, 16, 32, 64, 128, 512}) {
     const auto recordings = backend.make_recordings();
@@ -168,10 +173,10 @@ void measure_kernel(Backend& backend, const Shape& shape, const QuantSpec& quant
     };
     std::vector<double> seconds;
     for (int run = 0; run < 8; ++run) {
-      backend.argmax(*y, 1, shape[0], {&sink, 1});
+      wait();
       const auto start = Clock::now();
       for (int i = 0; i < kKernelPasses; ++i) pass();
-      backend.argmax(*y, 1, shape[0], {&sink, 1});
+      wait();
       if (run > 1) seconds.push_back(seconds_since(start) / (kKernelPasses * kKernelCalls));
     }
     std::sort(seconds.begin(), seconds.end());

@@ -7,11 +7,12 @@
 #include <utility>
 
 #include "core/error.h"
+#include "cuda/argmax.h"
+#include "cuda/arguments.h"
 #include "cuda/attention_runner.h"
 #include "cuda/device.h"
 #include "cuda/linear.h"
 #include "cuda/make_residents.h"
-#include "cuda/norm.h"
 #include "cuda/own.h"
 #include "cuda/pointwise.h"
 #include "cuda/recordings.h"
@@ -78,6 +79,8 @@ class CudaBackend final : public Backend {
     return make_cuda_cache(layers, sequences, positions, kv_heads, head_dim, dtype);
   }
 
+  std::unique_ptr<Ids> make_ids(std::int64_t rows) override { return std::make_unique<CudaIds>(rows); }
+
   void embed(const Table& embedding, std::span<const std::int32_t> ids, Array& out) override {
     const auto& table = own<CudaTable>(embedding);
     auto& to = own<CudaArray>(out);
@@ -112,14 +115,14 @@ class CudaBackend final : public Backend {
     auto& to = own<CudaArray>(out);
     require(from.cols == to.cols && rows <= to.rows, "norm's widths agree");
     if (&from != &to) to.dtype = activations_;
-    run_norm(from, norm, 1, rows, to);
+    run_norm(from, norm, 1, rows, to, stream_.get());
   }
 
   void norm_groups(Array& x, const Norm& norm, int groups, std::int64_t rows) override {
     auto& values = own<CudaArray>(x);
     require(groups > 0 && values.cols % groups == 0 && rows <= values.rows,
             "norm_groups' pieces fill the row");
-    run_norm(values, norm, groups, rows, values);
+    run_norm(values, norm, groups, rows, values, stream_.get());
   }
 
   void linear(const Array& x, const Linear& weight, std::int64_t rows, Array& out) override {
@@ -132,25 +135,7 @@ class CudaBackend final : public Backend {
   }
 
   void split(const Array& fused, int groups, std::int64_t rows, std::span<Array* const> outs) override {
-    const auto& from = own<CudaArray>(fused);
-    require(groups > 0 && outs.size() <= kMostSplit && rows <= from.rows, "split has at most four outputs");
-    SplitProblem problem;
-    problem.fused = from.memory.as<void>();
-    problem.parts = static_cast<int>(outs.size());
-    problem.groups = groups;
-    problem.element = static_cast<int>(size_of(from.dtype));
-    problem.rows = rows;
-    std::int64_t cols = 0;
-    for (std::size_t i = 0; i < outs.size(); ++i) {
-      auto& to = own<CudaArray>(*outs[i]);
-      require(to.cols % groups == 0 && rows <= to.rows, "split's outputs take an equal share of each group");
-      to.dtype = from.dtype;
-      problem.outs[i] = to.memory.as<void>();
-      problem.widths[i] = static_cast<int>(to.cols / groups);
-      cols += to.cols;
-    }
-    require(cols == from.cols, "split's widths agree");
-    cuda::split(problem, stream_.get());
+    cuda::split(split_problem(own<CudaArray>(fused), groups, rows, outs), stream_.get());
   }
 
   void rope_append(Array& q, Array& k, const Array& v, const Rope* rope, int heads,
@@ -241,15 +226,19 @@ class CudaBackend final : public Backend {
     std::memcpy(out.data(), pinned_.as<void>(), static_cast<std::size_t>(count * 4));
   }
 
-  void argmax(const Array& x, std::int64_t rows, std::int64_t columns, std::span<std::int32_t> out) override {
+  void argmax(const Array& x, std::int64_t rows, std::int64_t columns, Ids& out) override {
     const auto& from = own<CudaArray>(x);
-    require(columns == from.cols && static_cast<std::int64_t>(out.size()) >= rows, "argmax fits its output");
+    const auto& to = own<CudaIds>(out);
+    require(columns == from.cols && rows <= from.rows && rows <= to.rows(), "argmax fits its output");
     if (rows == 0) return;
-    widened_.reserve(rows * 4);
-    pinned_.reserve(rows * 4);
-    cuda::argmax(from.values(), rows, columns, widened_.as<std::int32_t>(), stream_.get());
-    fetch(widened_.as<void>(), rows * 4);
-    std::memcpy(out.data(), pinned_.as<void>(), static_cast<std::size_t>(rows * 4));
+    cuda::argmax(from.values(), rows, columns, to, stream_.get());
+  }
+
+  void read_ids(const Ids& ids, std::span<std::int32_t> out) override {
+    const auto& from = own<CudaIds>(ids);
+    require(static_cast<std::int64_t>(out.size()) <= from.rows(), "read_ids stays within its ids");
+    stream_.wait();
+    std::copy_n(from.memory.as<std::int32_t>(), out.size(), out.begin());
   }
 
   void norm_linears(const Array& x, const Norm& norm, std::span<const Linear* const> linears,
@@ -284,11 +273,12 @@ class CudaBackend final : public Backend {
   void gated_mlp_add(const GatedMlp& mlp, std::int64_t rows, Array& scratch, Array& gate, Array& up,
                      Array& x) override {
     auto& to = own<CudaArray>(x);
-    const bool alone = rows == 1 && mlp.scale == 1.0f && takes_norm(to, mlp.norm);
-    if (alone && linear_.run_gated(normed(to, mlp.norm),
-                                   {own<CudaLinear>(mlp.gate), own<CudaLinear>(mlp.up),
-                                    own<CudaLinear>(mlp.down), mlp.activation},
-                                   own<CudaArray>(gate), own<CudaArray>(up), to))
+    const bool plain = mlp.scale == 1.0f && takes_norm(to, mlp.norm);
+    if (plain &&
+        linear_.run_gated(
+            normed(to, mlp.norm),
+            {own<CudaLinear>(mlp.gate), own<CudaLinear>(mlp.up), own<CudaLinear>(mlp.down), mlp.activation},
+            rows, own<CudaArray>(gate), own<CudaArray>(up), own<CudaArray>(scratch), to))
       return;
     Backend::gated_mlp_add(mlp, rows, scratch, gate, up, x);
   }
@@ -323,32 +313,6 @@ class CudaBackend final : public Backend {
  private:
   static constexpr std::int64_t kMostRecordedTokens = 256;
   static constexpr std::size_t kMostShared = 3;  // layers of one launch that share an input
-
-  void run_norm(const CudaArray& x, const Norm& norm, int groups, std::int64_t rows, const CudaArray& out) {
-    const NormRule rule{norm.kind, norm.eps, norm.weight ? values_of(*norm.weight) : Values{},
-                        norm.weight_offset, norm.bias ? values_of(*norm.bias) : Values{}};
-    const Table* table = norm.weight ? norm.weight : norm.bias;
-    const std::int64_t width = table ? own<CudaTable>(*table).count() : x.cols;
-    require((width == x.cols || width == x.cols / groups) &&
-                (!norm.bias || own<CudaTable>(*norm.bias).count() == width),
-            "a norm's tables have the columns of a piece or of a row");
-    cuda::norm(x.values(), rule, groups, width == x.cols, rows, x.cols, out.values(), stream_.get());
-  }
-
-  // Products take the plainest norm with them.
-  static bool takes_norm(const CudaArray& x, const Norm& norm) {
-    return norm.kind == NormKind::kRms && norm.weight && !norm.bias && x.dtype == DType::kF32;
-  }
-  static LinearInput normed(const CudaArray& x, const Norm& norm) {
-    require(own<CudaTable>(*norm.weight).count() == x.cols, "norm_linears' widths agree");
-    LinearInput input;
-    input.source = Source::kNorm;
-    input.x = x.values();
-    input.weight = values_of(*norm.weight);
-    input.weight_offset = norm.weight_offset;
-    input.eps = norm.eps;
-    return input;
-  }
 
   static AttentionRunner::Tokens tokens_of(const Array& q, const Array& k, const Array& v, const Rope* rope,
                                            int heads) {
@@ -388,11 +352,6 @@ class CudaBackend final : public Backend {
             "a product has the residual stream's columns");
     stream_of(to, rows);
     linear_.run_add(input, linear, rows, between, to);
-  }
-
-  static void check_rows(std::span<const std::int64_t> rows, const CudaArray& array) {
-    for (const std::int64_t row : rows)
-      require(row >= 0 && row < array.rows, "a list of rows stays within its array");
   }
 
   void run_group(const LinearInput& input, std::span<const Linear* const> linears, std::int64_t rows,

@@ -3,14 +3,16 @@
 #include "core/error.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/device.h"
+#include "cuda/hopper.cuh"
 #include "cuda/raii.h"
 
 namespace qtool {
 namespace {
 
-// A kernel of no consequence: whether it can be loaded says whether this
-// program has code for the device.
-__global__ void probe_kernel() {}
+// A kernel of no consequence: whether it can be loaded says whether this program has code for the device, its
+// bound whether that was compiled with Hopper's own instructions.
+constexpr int kHopperMark = 64;
+__global__ void __launch_bounds__(QTOOL_HAS_WGMMA ? kHopperMark : 32) probe_kernel() {}
 
 }  // namespace
 
@@ -34,6 +36,16 @@ std::string cuda_absence() {
 }
 
 namespace cuda {
+
+bool has_hopper_code(int capability) {
+  if (capability != 90) return false;
+  static const bool has = [] {
+    cudaFuncAttributes attributes{};
+    check(cudaFuncGetAttributes(&attributes, probe_kernel), "asking what was compiled");
+    return attributes.maxThreadsPerBlock == kHopperMark;
+  }();
+  return has;
+}
 
 Device open_device(int index) {
   if (index < 0 || index >= cuda_device_count()) throw Error(ExitCode::kDevice, cuda_absence());

@@ -15,6 +15,10 @@ struct Device {
   std::int64_t l2_bytes = 0;
 };
 
+// Whether a device of `capability` runs this program's code with Hopper's own instructions (hopper.cuh): they
+// are compiled for 9.0a alone.
+bool has_hopper_code(int capability);
+
 // Makes it the calling thread's device. Errors: kDevice, with why.
 Device open_device(int index);
 

@@ -1,6 +1,6 @@
 // More of Hopper's own instructions, see hopper.cuh: clusters of thread blocks, copies of boxes of a matrix
-// to several of them at once, registers handed from warpgroup to warpgroup, and wgmma for 8-bit integers. PTX
-// ISA, sections "mbarrier", "cp.async.bulk.tensor", "setmaxnreg", "wgmma".
+// to several of them at once, and wgmma for 8-bit integers. PTX ISA, sections "mbarrier",
+// "cp.async.bulk.tensor", "wgmma".
 #pragma once
 
 #include <cuda.h>
@@ -9,16 +9,6 @@
 
 #if QTOOL_HAS_WGMMA
 namespace qtool::cuda {
-
-// From here on each thread of the calling warpgroup has kCount registers.
-template <int kCount>
-__device__ __forceinline__ void shrink_registers() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
-}
-template <int kCount>
-__device__ __forceinline__ void grow_registers() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
-}
 
 __device__ __forceinline__ unsigned rank_in_cluster() {
   unsigned rank;

@@ -32,7 +32,7 @@ bool can_share(const CudaLinear& a, const CudaLinear& b) {
 LinearRunner::LinearRunner(const Device& device, cudaStream_t stream)
     : device_(device), stream_(stream), blas_(CublasLt::open()) {
   prepare_small_kernels();
-  if (has_wide4(device.capability)) wide4_ = std::make_unique<Wide4Workspace>(device.multiprocessors);
+  if (has_hopper_code(device.capability)) wide4_ = std::make_unique<Wide4Workspace>(device.multiprocessors);
 }
 
 LinearRunner::~LinearRunner() = default;

@@ -92,55 +92,6 @@ __global__ void bias_kernel(T* x, const float* bias, std::int64_t rows, std::int
     x[i] = from_float<T>(to_float(x[i]) + bias[i % cols]);
 }
 
-constexpr int kArgmaxThreads = 1024;
-
-// The largest value so far and its column: the first of equals; -1 if any was NaN or +infinity.
-struct Top {
-  float value;
-  int column;
-
-  __device__ __forceinline__ void meet(float other, int at) {
-    if (other > value || (other == value && at < column)) {
-      value = other;
-      column = at;
-    }
-  }
-  __device__ __forceinline__ void see(float other, int at) {
-    const bool finite = other < INFINITY;
-    meet(finite ? other : INFINITY, finite ? at : -1);
-  }
-  __device__ __forceinline__ void join_warp() {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2)
-      meet(__shfl_xor_sync(0xffffffffu, value, offset), __shfl_xor_sync(0xffffffffu, column, offset));
-  }
-};
-
-// kWide: rows are whole vectors of 16 bytes.
-template <typename T, bool kWide>
-__global__ void __launch_bounds__(kArgmaxThreads)
-    argmax_kernel(const T* x, std::int64_t cols, std::int32_t* out) {
-  __shared__ Top tops[kArgmaxThreads / 32];
-  join_stream();
-  using Unit = Vec<T, kWide ? Vec<T>::kCount : 1>;
-  const auto* row = reinterpret_cast<const Unit*>(x + blockIdx.x * cols);
-  const auto units = static_cast<int>(cols / Unit::kCount);
-  Top top{-INFINITY, 0};
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < units; i += kArgmaxThreads) {
-    const Unit unit = row[i];
-#pragma unroll
-    for (int j = 0; j < Unit::kCount; ++j) top.see(to_float(unit.values[j]), i * Unit::kCount + j);
-  }
-  top.join_warp();
-  if (threadIdx.x % 32 == 0) tops[threadIdx.x / 32] = top;
-  __syncthreads();
-  if (threadIdx.x >= 32) return;
-  top = tops[threadIdx.x];
-  top.join_warp();
-  if (threadIdx.x == 0) out[blockIdx.x] = top.column;
-}
-
 }  // namespace
 
 void gate(Values gate, Values up, Activation activation, std::int64_t count, cudaStream_t stream) {
@@ -184,15 +135,6 @@ void add_bias(Values x, const float* bias, std::int64_t rows, std::int64_t cols,
     using T = typename decltype(tag)::Type;
     launch(bias_kernel<T>, {dim3(grid_for(rows * cols)), kThreads}, stream, "bias", static_cast<T*>(x.data),
            bias, rows, cols);
-  });
-}
-
-void argmax(Values x, std::int64_t rows, std::int64_t cols, std::int32_t* out, cudaStream_t stream) {
-  with_type(x.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::Type;
-    launch(cols % Vec<T>::kCount == 0 ? argmax_kernel<T, true> : argmax_kernel<T, false>,
-           {dim3(static_cast<unsigned>(rows)), kArgmaxThreads}, stream, "argmax",
-           static_cast<const T*>(x.data), cols, out);
   });
 }
 

@@ -1,4 +1,4 @@
-// Operations on activations one element at a time, and what 4-bit products and sampling need of rows. All run
+// Operations on activations one element at a time, and the inputs of 4-bit products. All run
 // on `stream`, in order.
 #pragma once
 
@@ -25,9 +25,6 @@ void convert(Values in, std::int64_t count, Values out, cudaStream_t stream);
 
 // x[r][c] = round(x[r][c] + bias[c]) for float values x
 void add_bias(Values x, const float* bias, std::int64_t rows, std::int64_t cols, cudaStream_t stream);
-
-// out[r] = column of the largest value of row r, the first of equals.
-void argmax(Values x, std::int64_t rows, std::int64_t cols, std::int32_t* out, cudaStream_t stream);
 
 // 16-bit inputs of a product with 4-bit tiles: x rounded to `compute`, then
 // scaled by a power of two per token so that half precision holds it: out

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "cuda/cache_view.cuh"
+#include "cuda/device.h"
 #include "cuda/device_math.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/prefill.h"
@@ -346,20 +347,10 @@ void launch_size(const AttentionProblem& a, cudaStream_t stream) {
   shaped ? launch_prefill<T, 256, true>(a, stream) : launch_prefill<T, 256, false>(a, stream);
 }
 
-// Compiled for other devices only, the kernels are empty and have no barriers.
-bool has_code() {
-  static const bool has = [] {
-    cudaFuncAttributes attributes{};
-    check(cudaFuncGetAttributes(&attributes, prefill_kernel<__half, 64, false>), "asking for a kernel");
-    return attributes.sharedSizeBytes > 0;
-  }();
-  return has;
-}
-
 }  // namespace
 
 bool prefill_wgmma(const AttentionProblem& a, cudaStream_t stream) {
-  if (a.capability != 90 || !has_tensor_maps() || !has_code()) return false;
+  if (!has_hopper_code(a.capability) || !has_tensor_maps()) return false;
   if (a.q.dtype == DType::kF16)
     launch_size<__half>(a, stream);
   else

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 
+#include "cuda/device.h"
 #include "cuda/launch.cuh"
 #include "cuda/tensor_map.h"
 #include "cuda/wide8.h"
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide8_kernel(const __grid_constan
     }
   };
   if (threadIdx.x < kWarpgroup) {
-    shrink_registers<kCopyRegisters>();
+    give_registers<kCopyRegisters>();
     if (threadIdx.x == 0) {
       constexpr unsigned short kAll = (1 << kCluster) - 1;
       for (int tile = first_tile; tile < tiles; tile += clusters) {
@@ -137,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 1) wide8_kernel(const __grid_constan
     }
     __syncwarp();
   } else {
-    grow_registers<kProductRegisters>();
+    take_registers<kProductRegisters>();
     const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
     const bool speaks =
         threadIdx.x % kWarpgroup < kCluster;  // one thread for each thread block of the cluster
@@ -247,14 +248,8 @@ constexpr Choice kChoices[] = {choice<256, true>(1.0), choice<192, true>(0.79), 
 }  // namespace
 
 bool takes_wide8(const CudaLinear& linear, int capability) {
-  if (capability != 90 || linear.form != WeightForm::kInt8 || linear.compute == DType::kF32) return false;
-  // Compiled for a device without these instructions, the kernel is empty and needs no memory.
-  static const bool possible = [] {
-    cudaFuncAttributes attributes{};
-    check(cudaFuncGetAttributes(&attributes, wide8_kernel<__half, 64, false>), "asking for a kernel");
-    return attributes.sharedSizeBytes > 0 && has_tensor_maps();
-  }();
-  return possible && linear.in % 16 == 0 && linear.out % 8 == 0;
+  return has_hopper_code(capability) && has_tensor_maps() && linear.form == WeightForm::kInt8 &&
+         linear.compute != DType::kF32 && linear.in % 16 == 0 && linear.out % 8 == 0;
 }
 
 // The shape that is done first, by the number of tiles that one cluster gets.

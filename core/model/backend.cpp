@@ -3,18 +3,42 @@
 #include <algorithm>
 #include <limits>
 
-namespace qtool {
+#include "core/error.h"
 
-void Backend::argmax(const Array& x, std::int64_t rows, std::int64_t columns, std::span<std::int32_t> out) {
+namespace qtool {
+namespace {
+
+// Where the device's memory is the host's.
+struct HostIds final : Backend::Ids {
+  explicit HostIds(std::int64_t rows) : values(static_cast<std::size_t>(rows)) {}
+  std::int64_t bytes() const override {
+    return static_cast<std::int64_t>(values.size() * sizeof(std::int32_t));
+  }
+
+  std::vector<std::int32_t> values;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend::Ids> Backend::make_ids(std::int64_t rows) { return std::make_unique<HostIds>(rows); }
+
+void Backend::argmax(const Array& x, std::int64_t rows, std::int64_t columns, Ids& out) {
   std::vector<float> values(static_cast<std::size_t>(rows * columns));
   read(x, rows, values);
+  auto& ids = static_cast<HostIds&>(out).values;
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto row = values.begin() + r * columns;
     const bool finite = std::all_of(
         row, row + columns, [](float value) { return value < std::numeric_limits<float>::infinity(); });
     const auto best = std::max_element(row, row + columns) - row;
-    out[static_cast<std::size_t>(r)] = finite ? static_cast<std::int32_t>(best) : -1;
+    ids.at(static_cast<std::size_t>(r)) = finite ? static_cast<std::int32_t>(best) : -1;
   }
+}
+
+void Backend::read_ids(const Ids& ids, std::span<std::int32_t> out) {
+  const auto& values = static_cast<const HostIds&>(ids).values;
+  if (out.size() > values.size()) throw internal_error("more ids are read than there are");
+  std::copy_n(values.begin(), out.size(), out.begin());
 }
 
 void Backend::norm_linears(const Array& x, const Norm& how, std::span<const Linear* const> linears,

@@ -45,6 +45,7 @@ class Backend {
   struct Table : Resident {};   // an embedding [vocab, hidden], a norm's weight or bias, slopes [heads]
   struct Rope : Resident {};    // cos and sin [positions, rotary_dim / 2]
   struct Cache : Resident {};   // keys and values [layers, sequences, positions, kv_heads, head_dim]
+  struct Ids : Resident {};     // token ids [rows] on their way to the host
 
   // out = (x - mean) / sqrt(variance + eps) * (weight + weight_offset) + bias, the variance around the mean
   // and undivided by n - 1; kRms: mean 0, that is x / sqrt(mean(x^2) + eps). Without a weight the factor is
@@ -87,6 +88,7 @@ class Backend {
                         std::span<const float> sin) = 0;  // [n, rotary_dim / 2] each
   virtual std::unique_ptr<Cache> make_cache(int layers, int sequences, std::int64_t positions, int kv_heads,
                                             int head_dim, DType dtype) = 0;
+  virtual std::unique_ptr<Ids> make_ids(std::int64_t rows);
 
   // --- operations on `rows` tokens
   virtual void embed(const Table& embedding, std::span<const std::int32_t> ids, Array& out) = 0;
@@ -125,7 +127,9 @@ class Backend {
   virtual void read(const Array& x, std::int64_t rows, std::span<float> out) = 0;
   // Of each of the first `rows` rows of x [., columns], the column of the
   // largest value; the first of equals. -1 where a value is NaN or +infinity.
-  virtual void argmax(const Array& x, std::int64_t rows, std::int64_t columns, std::span<std::int32_t> out);
+  virtual void argmax(const Array& x, std::int64_t rows, std::int64_t columns, Ids& out);
+  // Copies the first out.size() of what argmax left to the host.
+  virtual void read_ids(const Ids& ids, std::span<std::int32_t> out);
 
   // --- blocks: compositions of the operations above, in this order. A device overrides one where fewer
   // kernels do it better; the composition stays as its test. Arrays named scratch are overwritten.
@@ -162,9 +166,8 @@ class Backend {
     virtual ~Recordings() = default;
   };
   virtual std::unique_ptr<Recordings> make_recordings() { return std::make_unique<Recordings>(); }
-  // Runs `body`, which computes these tokens by the operations above and
-  // depends on nothing that changes between steps but `segments` and `ids`.
-  // `recordings` is the body's own.
+  // Runs `body`, which computes these tokens by the operations above, reads nothing back and depends on
+  // nothing that changes between steps but `segments` and `ids`. `recordings` is the body's own.
   virtual void run_step(Recordings& recordings, std::span<const Segment> segments,
                         std::span<const std::int32_t> ids, const std::function<void()>& body);
 

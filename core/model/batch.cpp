@@ -113,12 +113,18 @@ class Runner {
         add(*active, budget);
         length = std::max(length, active->sequence.length());
       }
-    transformer_.forward(segments_, ids_, length);
+    transformer_.forward(segments_, ids_, length, asked());
     empty_ += static_cast<std::int64_t>(free_.size());
     ++figures_.steps;
     figures_.sequences += static_cast<std::int64_t>(segments_.size());
     take_tokens();
     take_logits();
+  }
+
+  // Of all tokens, if the step has one of each sequence.
+  Transformer::UpTo asked() const {
+    using enum Transformer::UpTo;
+    return !on_device_.empty() ? kTokens : !on_logits_.empty() ? kLogits : kLayers;
   }
 
   // Adds the sequence's next tokens, at most `budget`, to the step, and notes which logits are wanted of

@@ -15,7 +15,8 @@ Capacity capacity_of(int sequences, std::int64_t context_tokens) {
   Capacity capacity;
   capacity.sequences = sequences;
   capacity.context_tokens = context_tokens;
-  capacity.chunk_tokens = std::max<std::int64_t>(sequences, std::min(sequences * context_tokens, kChunkTokens));
+  capacity.chunk_tokens =
+      std::max<std::int64_t>(sequences, std::min(sequences * context_tokens, kChunkTokens));
   capacity.logit_rows = std::max<std::int64_t>(sequences, std::min(context_tokens, kLogitRows));
   return capacity;
 }

@@ -44,7 +44,8 @@ void Transformer::allocate() {
   host_logits_.resize(static_cast<std::size_t>(capacity.logit_rows * spec_.vocab_size));
   cache_ = backend_.make_cache(spec_.layers, capacity.sequences, capacity.context_tokens, spec_.kv_heads,
                                spec_.head_dim, options_.kv_dtype);
-  recordings_ = backend_.make_recordings();
+  for (auto& recordings : recordings_) recordings = backend_.make_recordings();
+  likeliest_ = backend_.make_ids(capacity.logit_rows);
   global_rope_ = make_rope(LayerRope::kGlobal, spec_.rope);
   local_rope_ = make_rope(LayerRope::kLocal, spec_.local_rope.value_or(RopeSpec{}));
   if (spec_.alibi != Alibi::kNone) {
@@ -111,24 +112,31 @@ void Transformer::check(std::span<const Segment> segments, std::span<const std::
 }
 
 void Transformer::forward(std::span<const Segment> segments, std::span<const std::int32_t> ids,
-                          std::int64_t length) {
+                          std::int64_t length, UpTo up_to) {
   check(segments, ids);
   follow_length(segments, length);
   stop_if_interrupted();
   const Step step{segments, static_cast<std::int64_t>(ids.size())};
   step_rows_ = step.rows;
+  has_logits_ = has_likeliest_ = false;
+  if (segments.size() != ids.size() || step.rows > options_.capacity.logit_rows) up_to = UpTo::kLayers;
   const auto body = [&] {
     embed(step, ids);
     for (int i = 0; i < spec_.layers; ++i) {
       stop_if_interrupted();
       run_layer(i, step);
     }
+    if (up_to >= UpTo::kLogits) compute_logits(space_[Buffer::kStream], step.rows);
+    if (up_to >= UpTo::kTokens)
+      backend_.argmax(space_[Buffer::kLogits], step.rows, spec_.vocab_size, *likeliest_);
   };
   // Which experts run depends on what the router says: such a step cannot be recorded.
   if (spec_.experts.experts > 0)
     body();
   else
-    backend_.run_step(*recordings_, segments, ids, body);
+    backend_.run_step(*recordings_[static_cast<std::size_t>(up_to)], segments, ids, body);
+  has_logits_ = up_to >= UpTo::kLogits;
+  has_likeliest_ = up_to >= UpTo::kTokens;
 }
 
 void Transformer::embed(const Step& step, std::span<const std::int32_t> ids) {
@@ -146,40 +154,56 @@ void Transformer::embed(const Step& step, std::span<const std::int32_t> ids) {
   if (spec_.embedding_norm) backend_.norm(x, norm_of(outside, Role::kEmbeddingNorm), step.rows, x);
 }
 
-void Transformer::compute_logits(std::span<const std::int64_t> rows) {
-  const auto count = static_cast<std::int64_t>(rows.size());
-  if (count > options_.capacity.logit_rows)
-    throw internal_error("logits of more tokens than the workspace holds");
+// Of `rows` last hidden states.
+void Transformer::compute_logits(const Backend::Array& last, std::int64_t rows) {
   const RoleWeights& outside = weights_.outside;
   Backend::Array& logits = space_[Buffer::kLogits];
-  const Backend::Array* last = &space_[Buffer::kStream];
-  if (!are_all(rows, step_rows_)) {
-    backend_.gather(*last, rows, space_[Buffer::kLast]);
-    last = &space_[Buffer::kLast];
-  }
   const bool projects = spec_.embedding_size != 0;
   const Backend::Linear& first = outside.linear(projects ? Role::kProjectOut : Role::kHead);
   Backend::Array& first_out = projects ? space_[Buffer::kProjected] : logits;
   if (spec_.final_norm) {
     const Backend::Linear* const linears[] = {&first};
     Backend::Array* const outs[] = {&first_out};
-    backend_.norm_linears(*last, norm_of(outside, Role::kFinalNorm), linears, count,
-                          space_[Buffer::kLastNorm], outs);
+    backend_.norm_linears(last, norm_of(outside, Role::kFinalNorm), linears, rows, space_[Buffer::kLastNorm],
+                          outs);
   } else {
-    backend_.linear(*last, first, count, first_out);
+    backend_.linear(last, first, rows, first_out);
   }
-  if (projects) backend_.linear(first_out, outside.linear(Role::kHead), count, logits);
-  if (spec_.logit_scale != 1.0) backend_.scale(logits, static_cast<float>(spec_.logit_scale), count);
-  if (spec_.logit_softcap != 0.0) backend_.softcap(logits, static_cast<float>(spec_.logit_softcap), count);
+  if (projects) backend_.linear(first_out, outside.linear(Role::kHead), rows, logits);
+  if (spec_.logit_scale != 1.0) backend_.scale(logits, static_cast<float>(spec_.logit_scale), rows);
+  if (spec_.logit_softcap != 0.0) backend_.softcap(logits, static_cast<float>(spec_.logit_softcap), rows);
+}
+
+// kLogits holds those of `rows`.
+void Transformer::need_logits(std::span<const std::int64_t> rows) {
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const bool all = are_all(rows, step_rows_);
+  if (all && has_logits_) return;
+  if (count > options_.capacity.logit_rows)
+    throw internal_error("logits of more tokens than the workspace holds");
+  has_logits_ = false;
+  if (!all) backend_.gather(space_[Buffer::kStream], rows, space_[Buffer::kLast]);
+  compute_logits(space_[all ? Buffer::kStream : Buffer::kLast], count);
+  has_logits_ = all;
 }
 
 void Transformer::greedy(std::span<const std::int64_t> rows, std::span<std::int32_t> tokens) {
-  compute_logits(rows);
-  backend_.argmax(space_[Buffer::kLogits], static_cast<std::int64_t>(rows.size()), spec_.vocab_size, tokens);
+  if (!has_likeliest_) {
+    need_logits(rows);
+    backend_.argmax(space_[Buffer::kLogits], static_cast<std::int64_t>(rows.size()), spec_.vocab_size,
+                    *likeliest_);
+    return backend_.read_ids(*likeliest_, tokens.first(rows.size()));
+  }
+  host_likeliest_.resize(static_cast<std::size_t>(step_rows_));
+  backend_.read_ids(*likeliest_, host_likeliest_);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] < 0 || rows[i] >= step_rows_) throw internal_error("a token is not of the last step");
+    tokens[i] = host_likeliest_[static_cast<std::size_t>(rows[i])];
+  }
 }
 
 std::span<const float> Transformer::logits(std::span<const std::int64_t> rows) {
-  compute_logits(rows);
+  need_logits(rows);
   const auto count = static_cast<std::int64_t>(rows.size());
   const std::span<float> out(host_logits_.data(), static_cast<std::size_t>(count * spec_.vocab_size));
   backend_.read(space_[Buffer::kLogits], count, out);

@@ -12,6 +12,7 @@
 // All memory is allocated by the constructor; a step allocates nothing on the device.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -48,12 +49,17 @@ class Transformer {
   const ModelSpec& spec() const { return spec_; }
   const Capacity& capacity() const { return options_.capacity; }
 
+  // What is computed of a step besides its layers.
+  enum class UpTo : std::uint8_t { kLayers, kLogits, kTokens };
+
   // Runs the segments' tokens (`ids`, one segment after the other, at most capacity.chunk_tokens) through the
   // layers and appends their keys and values to the cache; a segment continues what the cache holds before
   // its position. `length`: when the step is a piece of a longer prompt, the tokens of the longest sequence
   // once all of it is in; 0 for a step that stands alone. Only frequencies that depend on the length look at
-  // it.
-  void forward(std::span<const Segment> segments, std::span<const std::int32_t> ids, std::int64_t length = 0);
+  // it. `up_to`: what will be asked of all tokens. A step of one token for each segment computes it then and
+  // there, which saves the device a pause and a few launches; a longer one computes it when asked.
+  void forward(std::span<const Segment> segments, std::span<const std::int32_t> ids, std::int64_t length = 0,
+               UpTo up_to = UpTo::kLayers);
 
   // Logits [rows, vocab] of tokens of the last step, by their index in its `ids`; at most
   // capacity.logit_rows. Valid until the next call.
@@ -87,7 +93,8 @@ class Transformer {
   void follow_length(std::span<const Segment> segments, std::int64_t length);
   void check(std::span<const Segment> segments, std::span<const std::int32_t> ids) const;
   void embed(const Step& step, std::span<const std::int32_t> ids);
-  void compute_logits(std::span<const std::int64_t> rows);
+  void compute_logits(const Backend::Array& last, std::int64_t rows);
+  void need_logits(std::span<const std::int64_t> rows);
 
   // layer.cpp
   void run_layer(int index, const Step& step);
@@ -111,12 +118,16 @@ class Transformer {
   RopeTable global_rope_, local_rope_;
   std::unique_ptr<Backend::Table> slopes_;  // ALiBi, [heads]
   std::unique_ptr<Backend::Cache> cache_;
-  std::unique_ptr<Backend::Recordings> recordings_;
+  std::array<std::unique_ptr<Backend::Recordings>, 3> recordings_;  // by UpTo
   Workspace space_;
-  std::vector<float> host_logits_;  // [logit_rows, vocab]
-  std::vector<float> cos_, sin_;    // rows on their way to the device
-  std::int64_t step_rows_ = 0;      // tokens of the last step
-  float embedding_scale_ = 1.0f;    // rounded as transformers rounds it
+  std::unique_ptr<Backend::Ids> likeliest_;  // [logit_rows]
+  std::vector<float> host_logits_;           // [logit_rows, vocab]
+  std::vector<float> cos_, sin_;             // rows on their way to the device
+  std::vector<std::int32_t> host_likeliest_;
+  std::int64_t step_rows_ = 0;    // tokens of the last step
+  bool has_logits_ = false;       // of all of them, in kLogits
+  bool has_likeliest_ = false;    // of all of them, in likeliest_
+  float embedding_scale_ = 1.0f;  // rounded as transformers rounds it
 
   std::vector<float> router_logits_;         // [tokens, experts], on their way to the host
   std::vector<ExpertTokens> expert_tokens_;  // [experts]

@@ -54,7 +54,8 @@ std::vector<float> logits_of(const Sample& sample, Backend& backend, DType type)
   for (std::size_t done = 0; done < sample.ids.size();) {
     const std::size_t count = done == 0 ? prompt_of(sample.ids.size()) : 1;
     const Segment segment{0, static_cast<std::int64_t>(done), static_cast<std::int64_t>(count)};
-    model.forward(std::span(&segment, 1), std::span(sample.ids).subspan(done, count));
+    model.forward(std::span(&segment, 1), std::span(sample.ids).subspan(done, count), 0,
+                  Transformer::UpTo::kLogits);
     rows.resize(count);
     for (std::size_t i = 0; i < count; ++i) rows[i] = static_cast<std::int64_t>(i);
     const auto logits = model.logits(rows);

@@ -52,7 +52,7 @@ std::vector<std::uint8_t> generated() {
   for (std::size_t done = 0; done < ids.size();) {
     const std::size_t count = done == 0 ? 6 : 1;
     const Segment segment{0, static_cast<std::int64_t>(done), static_cast<std::int64_t>(count)};
-    model.forward(std::span(&segment, 1), std::span(ids).subspan(done, count));
+    model.forward(std::span(&segment, 1), std::span(ids).subspan(done, count), 0, Transformer::UpTo::kLogits);
     const std::int64_t last = static_cast<std::int64_t>(count) - 1;
     const auto logits = model.logits(std::span(&last, 1));
     const auto* const begin = reinterpret_cast<const std::uint8_t*>(logits.data());

@@ -145,6 +145,45 @@ TEST_CASE("sequences of one step do not see each other") {
   check_close(found.last(40), expected_second);
 }
 
+TEST_CASE("what a step is told to compute along is what it is asked for later") {
+  const auto backend = make_cpu_backend(1);
+  ModelSpec spec = small_spec();
+  spec.logit_scale = 0.5;  // in place: twice would show
+  spec.logit_softcap = 3.0;
+  using UpTo = Transformer::UpTo;
+  for (const std::int64_t rows_held : {3, 2}) {  // with 2, a step of three is asked in pieces
+    const Capacity capacity{3, 16, 16, rows_held};
+    const auto along = random_model(*backend, spec, capacity), after = random_model(*backend, spec, capacity);
+    for (std::int64_t step = 0; step < 4; ++step) {
+      const std::vector<Segment> segments{{0, step, 1}, {1, step, 1}, {2, step, 1}};
+      const std::vector<std::int32_t> ids = some_ids(step * 3 + 3);
+      const std::span<const std::int32_t> last = std::span(ids).last(3);
+      along->forward(segments, last, 0, step == 2 ? UpTo::kLogits : UpTo::kTokens);
+      after->forward(segments, last);
+      for (const std::vector<std::int64_t>& rows :
+           {std::vector<std::int64_t>{0, 1, 2}, {2, 0}, {1}, {0, 1, 2}}) {
+        if (static_cast<std::int64_t>(rows.size()) > rows_held) continue;
+        std::vector<std::int32_t> found(rows.size()), expected(rows.size());
+        along->greedy(rows, found);
+        after->greedy(rows, expected);
+        CHECK(found == expected);
+        const auto logits = along->logits(rows);
+        const std::vector<float> kept(logits.begin(), logits.end());
+        check_close(kept, after->logits(rows));
+        along->greedy(rows, found);
+        CHECK(found == expected);
+      }
+    }
+  }
+  const auto model = random_model(*backend, spec, {1, 16, 16, 16});
+  const Segment one{0, 0, 1};
+  const std::int32_t id = 5;
+  model->forward({&one, 1}, {&id, 1}, 0, UpTo::kTokens);
+  const std::vector<std::int64_t> beyond{1};
+  std::int32_t token = 0;
+  CHECK_THROWS_AS(model->greedy(beyond, {&token, 1}), Error);
+}
+
 TEST_CASE("weights of another shape than the configuration's are refused") {
   const auto backend = make_cpu_backend(1);
   ModelSpec stored = small_spec(), described = small_spec();
