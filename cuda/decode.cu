@@ -25,15 +25,19 @@ namespace qtool::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kInFlight = 4;  // positions that a group of lanes has asked for at a time
 constexpr std::int64_t kLeastOfSplit = 32;
 // One token's products (one_token4.h) leave each multiprocessor room for one thread block of this kernel, and
 // if that is all it asks for, the next product can start early too. Longer caches are worth more than that.
 constexpr std::int64_t kMostBesideProducts = 4096;
-constexpr std::int64_t kLeastBesideProducts = 128;  // of a split: fewer of them meet sooner
+constexpr std::int64_t kLeastBesideProducts = 64;  // of a split: fewer of them meet sooner
 
-// Thread blocks on one multiprocessor: what registers allow.
-constexpr int blocks_at_once(int heads) { return heads == 1 ? 5 : heads == 2 ? 4 : 3; }
+// Thread blocks on one multiprocessor, and positions that a group of lanes has asked for at a time: what
+// registers allow. Six for a split of 48 positions: a token's first 192 are one round of reads.
+constexpr int blocks_at_once(int heads) { return heads <= 2 ? 4 : 3; }
+template <typename C>
+constexpr int in_flight(int heads) {
+  return heads == 1 && sizeof(C) == 2 ? 6 : 4;
+}
 
 bool beside_products(const AttentionProblem& p) { return p.rows == 1 && p.reach() <= kMostBesideProducts; }
 
@@ -103,7 +107,7 @@ struct Joined {
 template <typename T, typename C, int kLanes, int kDim, int kHeads>
 __global__ void __launch_bounds__(kThreads, blocks_at_once(kHeads))
     decode_kernel(const __grid_constant__ Decode<T, C> p) {
-  constexpr int kGroups = kThreads / kLanes, kWidth = kLanes * 8;
+  constexpr int kGroups = kThreads / kLanes, kWidth = kLanes * 8, kInFlight = in_flight<C>(kHeads);
   constexpr int kColumns = (kWidth + kThreads - 1) / kThreads;  // that a thread joins at the end
   constexpr int kPitch = kWidth + 4;                            // columns, top, total
   __shared__ __align__(16) float own[kHeads][kGroups][kPitch];
