@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -60,16 +61,16 @@ class LinearRunner {
   // this device has no kernel that could promise it for 4-bit tiles.
   bool isolate_rows();
 
-  // residual += down(act(gate(input)) * up(input)) for one token; false, and nothing is done, where the
-  // gate's product has no kernel that takes the activation along.
+  // residual += down(act(gate(input)) * up(input)); false, and nothing is done, where the gate's product has
+  // no kernel that takes the activation along: of many tokens, and on some devices of more than one.
   struct GatedMlp {
     const CudaLinear& gate;
     const CudaLinear& up;
     const CudaLinear& down;
     Activation activation;
   };
-  bool run_gated(const LinearInput& input, const GatedMlp& mlp, CudaArray& gate_out, CudaArray& up_out,
-                 CudaArray& residual);
+  bool run_gated(const LinearInput& input, const GatedMlp& mlp, std::int64_t rows, CudaArray& gate_out,
+                 CudaArray& up_out, CudaArray& scratch, CudaArray& residual);
 
   // Where its buffers are now; they move when they grow.
   std::vector<const void*> workspaces() const;
@@ -82,6 +83,8 @@ class LinearRunner {
     std::span<CudaArray* const> outs;
     float* residual;
     std::int64_t first_row = 0;  // of the outs, to be written
+    // Of two layers with as many rows: the first out becomes act(first) * second.
+    std::optional<Activation> gate = {};
 
     void* y(std::size_t i) const {
       return outs[i]->memory.as<std::byte>() + first_row * linears[i]->out * size_of(linears[i]->compute);

@@ -290,8 +290,9 @@ __global__ void __launch_bounds__(kSmallThreads, kTokenTiles == 1 ? 2 : 1)
     }
     prefetch_group(group + p.prefetch_groups * kGroup);
     for (int unit = first_unit; unit < end_unit; ++unit) {
-      // All but the last stage's copies have arrived.
+      // All but the last stage's copies have arrived: the lane's own, and, of scales, its neighbours'.
       await_copies<kStages - 1>();
+      if constexpr (Format::kScaleBytes > 0) __syncwarp();
       const auto inputs_are_read = [&] {
         if constexpr (Layout::kInputStages == 1) {
           copy_inputs(after(unit), 0);
@@ -309,6 +310,7 @@ __global__ void __launch_bounds__(kSmallThreads, kTokenTiles == 1 ? 2 : 1)
         for (int s = 0; s < kStages; ++s) later = after(later);
         copy_inputs(later, stage);
       }
+      if constexpr (Format::kScaleBytes > 0) __syncwarp();  // the neighbours have read this stage's
       copy_weights();
       end_copies();
       stage = (stage + 1) % kStages;

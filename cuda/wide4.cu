@@ -55,11 +55,6 @@ __global__ void __launch_bounds__(S::kThreads, 1) wide4_kernel(const __grid_cons
   }
 }
 
-// The one thing that a program can ask of its device code: whether this was compiled with Hopper's own
-// instructions or for any device of its capability.
-constexpr int kHopperMark = 64;
-__global__ void __launch_bounds__(QTOOL_HAS_WGMMA ? kHopperMark : 32) compiled_for_hopper() {}
-
 std::int64_t row_tiles(const SmallProblem& problem) {
   std::int64_t tiles = 0;
   for (int i = 0; i < problem.part_count; ++i) tiles += problem.parts[i].row_tiles;
@@ -104,13 +99,6 @@ void launch_form(const Problem& problem, bool isolated, cudaStream_t stream) {
 
 }  // namespace
 
-bool has_wide4(int capability) {
-  if (capability != 90) return false;
-  cudaFuncAttributes attributes{};
-  check(cudaFuncGetAttributes(&attributes, compiled_for_hopper), "asking what was compiled");
-  return attributes.maxThreadsPerBlock == kHopperMark;
-}
-
 std::int64_t padded_wide4_tokens(std::int64_t tokens) {
   const std::int64_t whole = tokens / kMostTokens * kMostTokens;
   return whole + (tokens > whole ? operand_tokens(tokens - whole) : 0);
@@ -122,11 +110,19 @@ Wide4Workspace::Wide4Workspace(int multiprocessors)
   check(cudaMemset(ready_.as<void>(), 0, static_cast<std::size_t>(ready_.bytes())), "clearing flags");
 }
 
-void launch_wide4(const SmallProblem& linear, bool nested, bool isolated, const Wide4Workspace& workspace,
-                  cudaStream_t stream) {
+void launch_wide4(const SmallProblem& linear, bool nested, bool isolated, std::optional<Activation> gate,
+                  const Wide4Workspace& workspace, cudaStream_t stream) {
   const bool fp4 = linear.code == Code4::kFp4;  // exact in half precision once multiplied by 12
-  Problem problem{linear, {}, fp4 ? 1.0f / 12.0f : 1.0f, static_cast<int>(row_tiles(linear)),
-                  1,      0,  workspace.sums(),          workspace.ready()};
+  Problem problem{linear,
+                  {},
+                  fp4 ? 1.0f / 12.0f : 1.0f,
+                  static_cast<int>(row_tiles(linear)),
+                  1,
+                  0,
+                  workspace.sums(),
+                  workspace.ready(),
+                  gate.has_value(),
+                  gate.value_or(Activation::kSilu)};
   for (int code = 0; code < 16; ++code)
     problem.centroids[code] = decoded(codebook(linear.code), code) * (fp4 ? 12.0f : 1.0f);
   for (int done = 0; done < linear.tokens; done += problem.linear.tokens) {

@@ -31,7 +31,18 @@ struct Problem {
   std::int64_t steps;  // of all thread blocks
   float* sums;         // [thread blocks][kGroups][kTokens / 8][kGroupThreads] float4
   unsigned* ready;     // [thread blocks][kGroups]: the sums are there
+  bool gates;          // two parts of as many rows: act(first) * second is what is stored, as the first's
+  Activation activation;
 };
+
+// The part that row tile `tile` of all parts lies in; `tile` becomes its index there. Those of a gate and of
+// what it is multiplied by take turns, so that a warpgroup has both.
+__device__ __forceinline__ const SmallPart& part_at(const Problem& p, int& tile) {
+  if (!p.gates) return part_of(p.linear, tile);
+  const SmallPart& part = p.linear.parts[tile % 2];
+  tile /= 2;
+  return part;
+}
 
 // kGroups warpgroups multiply, for kTokens at a time.
 template <bool nested, int tokens, int groups>
@@ -120,7 +131,7 @@ struct Filler {
     for (int i = 0; i < S::kGroups; ++i) {
       // Beyond the last tile: nobody stores what becomes of these.
       int tile = min(weights_at.row_tile * S::kRowTiles + warp * S::kGroups + i, p.tiles - 1);
-      const SmallPart& part = part_of(p.linear, tile);
+      const SmallPart& part = part_at(p, tile);
       const std::int64_t unit = static_cast<std::int64_t>(tile) * line.units + weights_at.unit;
       codes[i] = static_cast<const char*>(part.weight) + unit * 1024 + lane * 16;
       if (lane / kPieces == i)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/device_math.cuh"
+#include "cuda/one_token_inputs.cuh"
 #include "cuda/wide4_copy.cuh"
 
 namespace qtool::cuda::wide4 {
@@ -39,7 +40,7 @@ struct Multiplier {
 
   __device__ __forceinline__ void aim(int row_tile) {
     tile = min(row_tile * S::kRowTiles + group * kGroupTiles + warp, p.tiles - 1);
-    part = &part_of(p.linear, tile);
+    part = &part_at(p, tile);
     offset = part->offset;
     nested_at[0] = nested_at[1] = -1;
   }
@@ -180,15 +181,29 @@ struct Multiplier {
     synchronize(1 + group, kGroupThreads);
     const int thread = static_cast<int>(threadIdx.x) % kGroupThreads, chunk = thread % 8;
     int to_tile = at.row_tile * S::kRowTiles + group * kGroupTiles + chunk / 2;
-    if (to_tile >= p.tiles) return;
-    const SmallPart& to = part_of(linear, to_tile);
+    if (to_tile >= p.tiles || (p.gates && chunk / 2 % 2 != 0)) return;
+    const SmallPart& to = part_at(p, to_tile);
     const int first_row = to_tile * kTileRows + chunk % 2 * 8, rows = min(8, to.out - first_row);
     for (int token = thread / 8; token < kTokens; token += kGroupThreads / 8) {
       const int of = at.token_tile * kTokens + token;
       if (of >= linear.tokens) break;
       Vec<unsigned short, 8> values;
       *reinterpret_cast<uint4*>(&values) = load_shared16(gap(token, chunk));
+      if (p.gates) gate(values, load_shared16(gap(token, chunk + 2)));
       store_rows(to, static_cast<std::int64_t>(of) * to.out + first_row, rows, values);
+    }
+  }
+  __device__ __forceinline__ float value_of(unsigned short bits) const {
+    return p.linear.type == DType::kF16 ? __half2float(__ushort_as_half(bits))
+                                        : __uint_as_float(static_cast<unsigned>(bits) << 16);
+  }
+  __device__ __forceinline__ void gate(Vec<unsigned short, 8>& values, const uint4& raw) const {
+    const auto& up = reinterpret_cast<const Vec<unsigned short, 8>&>(raw);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float result = gated(value_of(values.values[i]), value_of(up.values[i]), p.activation);
+      values.values[i] = p.linear.type == DType::kF16 ? __half_as_ushort(__float2half_rn(result))
+                                                      : __bfloat16_as_ushort(__float2bfloat16_rn(result));
     }
   }
   __device__ __forceinline__ void store_rows(const SmallPart& to, std::int64_t at, int rows,
@@ -199,10 +214,7 @@ struct Multiplier {
           *reinterpret_cast<const uint4*>(&values);
       return;
     }
-    const auto value = [&](int i) {
-      return linear.type == DType::kF16 ? __half2float(__ushort_as_half(values.values[i]))
-                                        : __uint_as_float(static_cast<unsigned>(values.values[i]) << 16);
-    };
+    const auto value = [&](int i) { return value_of(values.values[i]); };
     if (linear.residual && rows == 8 && to.out % 4 == 0) {
 #pragma unroll
       for (int i = 0; i < 8; i += 4) {

@@ -101,7 +101,7 @@ TEST_CASE("4-bit products: all block sizes, codes and types") {
     for (const Code4 code : {Code4::kNf4, Code4::kFp4})
       for (const bool nested : {false, true})
         for (const DType compute : {DType::kBF16, DType::kF16, DType::kF32})
-          for (const std::int64_t tokens : {1, 70})
+          for (const std::int64_t tokens : {1, 5, 70})
             check_block4(*backend, code, block_size, nested, compute, {48, 1024, tokens}, false);
 }
 
