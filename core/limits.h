@@ -9,22 +9,26 @@
 
 namespace qtool {
 
-// --- JSON. A value takes 20 to 160 bytes in memory, whatever its text: values are bounded beside bytes.
-inline constexpr int kMaxJsonDepth = 64;                                 // tokenizer.json: 8
-inline constexpr std::int64_t kMaxJsonBytes = std::int64_t{4} << 20;     // config.json and its like: 1 MB
-inline constexpr std::int64_t kMaxJsonValues = 1'000'000;                // a config with 20,000 class labels
-inline constexpr std::int64_t kMaxIndexBytes = std::int64_t{128} << 20;  // of 210,000 tensors: 25 MB
-inline constexpr std::int64_t kMaxTokenizerBytes = std::int64_t{128} << 20;  // Gemma's tokenizer.json: 33 MB
-inline constexpr std::int64_t kMaxTokenizerValues = 3'000'000;  // Gemma's: 262,000 tokens and 515,000 merges
+// --- JSON. A value takes 16 to 160 bytes in memory, however short its text: the sum is bounded beside the
+// text, as near to Gemma's tokenizer as it is to keep a run on a malformed file of some megabytes within 200
+// MB.
+inline constexpr int kMaxJsonDepth = 64;                                   // tokenizer.json: 8
+inline constexpr std::int64_t kMaxJsonTokenBytes = std::int64_t{4} << 20;  // one string; a template: 20 kB
+inline constexpr std::int64_t kMaxJsonBytes = std::int64_t{4} << 20;       // config.json and its like: 1 MB
+inline constexpr std::int64_t kMaxJsonMemory = 64'000'000;  // a config with 20,000 class labels: 6 MB
+inline constexpr std::int64_t kMaxIndexBytes = std::int64_t{64} << 20;      // of 210,000 tensors: 25 MB
+inline constexpr std::int64_t kMaxIndexMemory = 155'000'000;                // 61 MB
+inline constexpr std::int64_t kMaxTokenizerBytes = std::int64_t{64} << 20;  // Gemma's tokenizer.json: 33 MB
+inline constexpr std::int64_t kMaxTokenizerMemory = 155'000'000;  // 262,000 tokens and 515,000 merges: 141 MB
 
 // --- Files of tensors
-inline constexpr std::int64_t kMaxHeaderBytes = 100'000'000;  // of safetensors: the format's own bound
-inline constexpr std::int64_t kMaxHeaderValues = 1'500'000;   // 8 a tensor: 190,000 tensors in one file
-inline constexpr std::int64_t kMaxTensors = 1'000'000;        // of all shards; the largest known have 210,000
-inline constexpr std::int64_t kMaxShards = 4096;              // 200
-inline constexpr std::size_t kMaxShardNameBytes = 255;        // what file systems take
-inline constexpr std::size_t kMaxNameBytes = 512;             // of a tensor: 120
-inline constexpr std::int64_t kMaxDimensions = 64;            // of a tensor: torch's own bound
+inline constexpr std::int64_t kMaxHeaderBytes = 100'000'000;   // of safetensors: the format's own bound
+inline constexpr std::int64_t kMaxHeaderMemory = 120'000'000;  // some 750 bytes a tensor: 160,000 in one file
+inline constexpr std::int64_t kMaxTensors = 1'000'000;  // of all shards; the largest known have 210,000
+inline constexpr std::int64_t kMaxShards = 4096;        // 200
+inline constexpr std::size_t kMaxShardNameBytes = 255;  // what file systems take
+inline constexpr std::size_t kMaxNameBytes = 512;       // of a tensor: 120
+inline constexpr std::int64_t kMaxDimensions = 64;      // of a tensor: torch's own bound
 inline constexpr std::int64_t kMaxExtent = std::int64_t{1}
                                            << 31;  // of a tensor: products of two do not overflow
 // pytorch_model.bin: the directory takes some 60 bytes a tensor and the pickle some 150, which a hostile one

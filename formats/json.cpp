@@ -10,7 +10,16 @@
 namespace qtool {
 namespace {
 
-// Characters of the text, noting how far the parser has read: its events carry no position of their own.
+// How far the parser has read, and had when it last told of something: its events carry no position.
+struct Progress {
+  const char* read;  // behind the last character
+  const char* told;
+};
+
+struct LongToken {};  // thrown in the middle of one
+
+// Characters of the text. The parser holds three copies of a string before it tells of it, so the iterator
+// bounds its length.
 class CountingIterator {
  public:
   using iterator_category = std::input_iterator_tag;
@@ -19,10 +28,11 @@ class CountingIterator {
   using pointer = const char*;
   using reference = const char&;
 
-  CountingIterator(const char* at, const char** furthest) : at_(at), furthest_(furthest) {}
+  CountingIterator(const char* at, Progress* progress) : at_(at), progress_(progress) {}
   reference operator*() const { return *at_; }
   CountingIterator& operator++() {
-    *furthest_ = ++at_;
+    progress_->read = ++at_;
+    if (at_ - progress_->told > kMaxJsonTokenBytes) throw LongToken();
     return *this;
   }
   CountingIterator operator++(int) {
@@ -35,8 +45,33 @@ class CountingIterator {
 
  private:
   const char* at_;
-  const char** furthest_;
+  Progress* progress_;
 };
+
+// What values take in memory, as the allocator rounds it.
+std::int64_t allocated(std::size_t bytes) {
+  return std::max<std::int64_t>(32, (static_cast<std::int64_t>(bytes) + 8 + 15) / 16 * 16);
+}
+
+std::int64_t memory_of_text(std::size_t bytes) {
+  static const std::size_t kWithin = std::string().capacity();  // no memory of their own up to here
+  return bytes > kWithin ? allocated(bytes + 1) : 0;
+}
+
+// Besides its place in an array or object, and its elements.
+std::int64_t memory_of(const Json& value) {
+  // A string has the parser's buffer, which may have held a longer one.
+  if (value.is_string())
+    return allocated(sizeof(std::string)) + memory_of_text(value.get_ref<const std::string&>().capacity());
+  if (value.is_object()) return allocated(sizeof(Json::object_t));
+  if (value.is_array()) return allocated(sizeof(Json::array_t)) + allocated(0) / 2;  // ... and rounding
+  return 0;
+}
+
+// A member of an object: a node of a tree, with its name and value.
+std::int64_t memory_of_member(const std::string& name) {
+  return allocated(4 * sizeof(void*) + sizeof(Json::object_t::value_type)) + memory_of_text(name.size());
+}
 
 std::string shortened(std::string text, std::size_t limit) {
   if (text.size() > limit) text = text.substr(0, limit) + "...";
@@ -46,8 +81,8 @@ std::string shortened(std::string text, std::size_t limit) {
 // Builds the value from the parser's events and refuses what the parser itself lets pass.
 class Builder {
  public:
-  Builder(std::string_view text, const std::string& what, std::int64_t max_values)
-      : text_(text), what_(what), furthest_(text.data()), max_values_(max_values) {}
+  Builder(std::string_view text, const std::string& what, std::int64_t max_memory)
+      : text_(text), what_(what), progress_{text.data(), text.data()}, max_memory_(max_memory) {}
 
   Json build() {
     // The library takes a zero byte for the end of the text and passes over a byte order mark: what follows
@@ -55,8 +90,13 @@ class Builder {
     if (const std::size_t zero = text_.find('\0'); zero != std::string_view::npos)
       fail(zero, "a zero byte, which JSON does not have");
     if (text_.starts_with("\xEF\xBB\xBF")) fail(0, "begins with a byte order mark; save it without");
-    Json::sax_parse(CountingIterator(text_.data(), &furthest_),
-                    CountingIterator(text_.data() + text_.size(), &furthest_), this);
+    try {
+      Json::sax_parse(CountingIterator(text_.data(), &progress_),
+                      CountingIterator(text_.data() + text_.size(), &progress_), this);
+    } catch (const LongToken&) {
+      fail(offset(),
+           "a string, a number or a gap of more than " + std::to_string(kMaxJsonTokenBytes) + " bytes");
+    }
     return std::move(root_);
   }
 
@@ -73,6 +113,7 @@ class Builder {
   bool end_object() { return close(); }
   bool end_array() { return close(); }
   bool key(std::string& name) {
+    progress_.told = progress_.read;
     Json& object = *open_.back();
     if (object.contains(name)) fail(offset(), "duplicate key '" + shortened(name, 100) + "'");
     key_ = std::move(name);
@@ -103,6 +144,7 @@ class Builder {
   }
 
   bool close() {
+    progress_.told = progress_.read;
     open_.pop_back();
     return true;
   }
@@ -110,21 +152,34 @@ class Builder {
   // Puts a value where the document goes on. A pointer into an array stays valid: the array grows again only
   // after the element is closed.
   Json* place(Json value) {
-    if (++values_ > max_values_) fail(offset(), "more than " + std::to_string(max_values_) + " values");
+    progress_.told = progress_.read;
+    take(memory_of(value));
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
     }
     Json& container = *open_.back();
     if (container.is_array()) {
+      auto& array = container.get_ref<Json::array_t&>();
+      longest_ = std::max(longest_, array.size());
+      take(sizeof(Json));
       container.push_back(std::move(value));
       return &container.back();
     }
+    take(memory_of_member(key_));
     return &(container[key_] = std::move(value));
   }
 
+  // The longest list counts three times: it lies there twice while it grows, and the library gathers its
+  // elements in another growing list to destroy them.
+  void take(std::int64_t bytes) {
+    memory_ += bytes;
+    if (memory_ + static_cast<std::int64_t>(2 * longest_ * sizeof(Json)) > max_memory_)
+      fail(offset(), "its values take more than " + std::to_string(max_memory_) + " bytes of memory");
+  }
+
   std::size_t offset() const {
-    const auto read = static_cast<std::size_t>(furthest_ - text_.data());
+    const auto read = static_cast<std::size_t>(progress_.read - text_.data());
     return read ? read - 1 : 0;
   }
 
@@ -144,9 +199,10 @@ class Builder {
 
   std::string_view text_;
   const std::string& what_;
-  const char* furthest_;  // behind the last character read
-  std::int64_t max_values_;
-  std::int64_t values_ = 0;
+  Progress progress_;
+  std::int64_t max_memory_;
+  std::int64_t memory_ = 0;  // of the values so far
+  std::size_t longest_ = 0;  // elements of a list
   Json root_;
   std::vector<Json*> open_;  // the containers around the next value, outermost first
   std::string key_;
@@ -178,13 +234,13 @@ std::int64_t to_int(const Json& value, const char* key, const std::string& what)
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& what, std::int64_t max_values) {
-  return Builder(text, what, max_values).build();
+Json parse_json(std::string_view text, const std::string& what, std::int64_t max_memory) {
+  return Builder(text, what, max_memory).build();
 }
 
 Json read_json_file(const std::string& path, JsonBounds bounds) {
   try {
-    return parse_json(read_file(path, bounds.bytes), path, bounds.values);
+    return parse_json(read_file(path, bounds.bytes), path, bounds.memory);
   } catch (const Error& error) {
     throw Error(error.code(), error.what(), path);
   }

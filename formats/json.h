@@ -14,17 +14,17 @@ namespace qtool {
 
 using Json = nlohmann::json;  // objects sorted by key
 
-// How large a document of a kind may be: its bytes, and its values, which is what memory depends on.
+// How large a document of a kind may be: its bytes, and what its values take in memory.
 struct JsonBounds {
   std::int64_t bytes = kMaxJsonBytes;
-  std::int64_t values = kMaxJsonValues;
+  std::int64_t memory = kMaxJsonMemory;
 };
-inline constexpr JsonBounds kIndexJson{kMaxIndexBytes, kMaxTensors + 1000};
-inline constexpr JsonBounds kTokenizerJson{kMaxTokenizerBytes, kMaxTokenizerValues};
+inline constexpr JsonBounds kIndexJson{kMaxIndexBytes, kMaxIndexMemory};
+inline constexpr JsonBounds kTokenizerJson{kMaxTokenizerBytes, kMaxTokenizerMemory};
 
-// Parses a whole document of at most `max_values` values. `what` names it in errors ("config.json"). Errors:
-// kMalformed with line and column.
-Json parse_json(std::string_view text, const std::string& what, std::int64_t max_values = kMaxJsonValues);
+// Parses a whole document whose values take at most `max_memory` bytes. `what` names it in errors
+// ("config.json"). Errors: kMalformed with line and column.
+Json parse_json(std::string_view text, const std::string& what, std::int64_t max_memory = kMaxJsonMemory);
 
 // The file's content as JSON. Errors: kNotFound, kIo, kMalformed.
 Json read_json_file(const std::string& path, JsonBounds bounds = {});

@@ -60,7 +60,7 @@ class HeaderReader {
     file_.read_at(kLengthWord, std::as_writable_bytes(std::span(text)));
     if (text.empty() || text[0] != '{') fail("no safetensors file: its header does not begin with '{'");
     try {
-      Json json = parse_json(text, "header", kMaxHeaderValues);
+      Json json = parse_json(text, "header", kMaxHeaderMemory);
       return json;
     } catch (const Error& error) {
       throw error.within(escaped(file_.path()), file_.path());

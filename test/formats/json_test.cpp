@@ -76,9 +76,49 @@ TEST_CASE("what the library would pass over is refused") {
   CHECK(failure("\xEF\xBB\xBF{}").find("byte order mark") != std::string::npos);
 }
 
-TEST_CASE("values are counted, whatever their text takes") {
-  CHECK(parse_json("[1, 2, {\"a\": []}]", "x.json", 5).is_array());
-  CHECK_THROWS_WITH(parse_json("[1, 2, {\"a\": []}]", "x.json", 4), "x.json:1:14: more than 4 values");
+bool fits(const std::string& text, std::int64_t memory) {
+  try {
+    parse_json(text, "x.json", memory);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+TEST_CASE("what values take in memory is counted, however short their text") {
+  CHECK(parse_json("[1, 2, {\"a\": []}]", "x.json", 400).is_array());
+  CHECK_THROWS_WITH(parse_json("[1, 2, {\"a\": []}]", "x.json", 200),
+                    "x.json:1:8: its values take more than 200 bytes of memory");
+  for (const char* value : {"1", "\"\"", "{}", "[]", "{\"\":{\"\":{\"\":{}}}}", "[[[[0]]]]"}) {
+    std::string text = "[";
+    for (int i = 0; i < 1000; ++i) text += std::string(i ? "," : "") + value;
+    text += "]";
+    INFO(value);
+    CHECK(!fits(text, 12'000));
+    CHECK(fits(text, 1'000'000));
+  }
+}
+
+TEST_CASE("the largest tokenizer there is can be read: 262,144 tokens and 514,906 merges in 33 MB") {
+  std::string text = "{\"model\": {\"vocab\": {";
+  for (int i = 0; i < 262'144; ++i)
+    text += (i ? ",\n      \"token " : "\n      \"token ") + std::to_string(100'000 + i) +
+            "\": " + std::to_string(i);
+  text += "}, \"merges\": [";
+  for (int i = 0; i < 514'906; ++i)
+    text += (i ? ",\n      [\n        \"le" : "\n      [\n        \"le") + std::to_string(i % 1000) +
+            "\",\n        \"ri\"\n      ]";
+  text += "]}}" + std::string(33'400'000 - text.size(), ' ');
+  CHECK(parse_json(text, "tokenizer.json", kMaxTokenizerMemory)["model"]["merges"].size() == 514'906);
+}
+
+TEST_CASE("a string is not longer than any that is of use") {
+  const auto text = [](std::int64_t bytes) {
+    return "[\"" + std::string(static_cast<std::size_t>(bytes), 'x') + "\"]";
+  };
+  CHECK(parse_json(text(kMaxJsonTokenBytes - 10), "x.json")[0].is_string());
+  CHECK(failure(text(kMaxJsonTokenBytes)).find("a string, a number or a gap of more than 4194304 bytes") !=
+        std::string::npos);
 }
 
 TEST_CASE("the same key may come in different objects") {
@@ -169,5 +209,5 @@ TEST_CASE("a JSON file's errors carry its path") {
     CHECK(error.path() == folder / "bad.json");
   }
   CHECK_THROWS_AS(read_json_file(folder / "none.json"), Error);
-  CHECK_THROWS_AS(read_json_file(folder / "bad.json", (JsonBounds{0, 10})), Error);
+  CHECK_THROWS_AS(read_json_file(folder / "bad.json", (JsonBounds{0})), Error);
 }

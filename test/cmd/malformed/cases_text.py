@@ -67,6 +67,11 @@ def varint(value):
     return out + bytes([value])
 
 
+def many(value, count):
+    """A tokenizer.json that is a list of as many values as there is patience for."""
+    return lambda folder: (folder / JSON).write_text('{"model": [' + ",".join([value] * count) + "]}")
+
+
 SP = "tokenizer.model"
 LOOPS = "{% for i in range(99999) %}"
 
@@ -75,6 +80,15 @@ CASES = [
     ("tokenizer_empty", "plain", content(JSON, ""), 4, JSON, ALL),
     ("tokenizer_list", "plain", content(JSON, "[]"), 4, "'model' is missing", ALL),
     ("tokenizer_deep", "plain", content(JSON, "[" * 100_000), 4, "nested deeper", ALL),
+    ("tokenizer_of_millions_of_numbers", "plain", many("1", 6_000_000), 4, "bytes of memory", "tokenize"),
+    ("tokenizer_of_millions_of_texts", "plain", many('""', 3_000_000), 4, "bytes of memory", "tokenize"),
+    ("tokenizer_of_millions_of_objects", "plain", many("{}", 3_000_000), 4, "bytes of memory", "tokenize"),
+    ("tokenizer_of_objects_in_objects", "plain", many('{"":' * 60 + "1" + "}" * 60, 40_000), 4, "bytes of memory",
+     "tokenize"),
+    ("tokenizer_just_within_memory", "plain", many("{}", 1_300_000), 4, "model: must be", "tokenize"),
+    ("tokenizer_of_long_texts", "plain", many('"' + "x" * 4_000_000 + '"', 15), 4, "model: must be", "tokenize"),
+    ("tokenizer_of_one_text", "plain", content(JSON, '{"model": "' + "x" * 60_000_000 + '"}'), 4, "a string",
+     "tokenize"),
     ("tokenizer_without_model", "plain", keys(JSON, model=...), 4, "'model' is missing", ALL),
     ("tokenizer_model_text", "plain", keys(JSON, model="BPE"), 4, "model", ALL),
     ("tokenizer_model_unknown", "plain", model(lambda m: m.update(type="\x1b[2JRNN")), 5, "\\x1b[2JRNN", ALL),
