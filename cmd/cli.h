@@ -92,7 +92,7 @@ int thread_count(const CommonOptions& common);
 // The payload. stdout carries nothing else. Errors: kIo when stdout cannot be written; kInterrupted after
 // Ctrl-C; a closed pipe ends the program quietly (ClosedPipe).
 void print_out(std::string_view text);
-void print_json(const Json& document);  // one object on one line
+void print_json(const Json& document);  // one object on one line; invisible characters as \uXXXX
 
 // How an error looks in JSON: {"code":4,"kind":"malformed","message":"...","path":null}.
 Json json_of(const Error& error);

@@ -80,6 +80,28 @@ void write_all(std::string_view text) {
   }
 }
 
+// JSON in which what a terminal would act on is written as \uXXXX: a document names what strangers named.
+std::string harmless(const std::string& json) {
+  std::string out;
+  out.reserve(json.size());
+  for (std::size_t at = 0; at < json.size();) {
+    const auto lead = static_cast<unsigned char>(json[at]);
+    if (lead < 0x7f) {  // the library has escaped control characters
+      out += json[at++];
+      continue;
+    }
+    const std::string character = json.substr(at, lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4);
+    if (escaped(character) == character) {
+      out += character;
+    } else {
+      const std::string quoted = Json(character).dump(-1, ' ', true);
+      out.append(quoted, 1, quoted.size() - 2);
+    }
+    at += character.size();
+  }
+  return out;
+}
+
 }  // namespace
 
 void start_logging(const CommonOptions& common) {
@@ -109,7 +131,7 @@ void print_out(std::string_view text) {
 
 void print_json(const Json& document) {
   // Text that is no UTF-8 can only come from file names; U+FFFD stands for it.
-  print_out(document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  print_out(harmless(document.dump(-1, ' ', false, Json::error_handler_t::replace)) + "\n");
 }
 
 Json json_of(const Error& error) {

@@ -158,10 +158,7 @@ Question question_of(const Checkpoint& checkpoint, const FootprintOptions& optio
   Question question{checkpoint, model_spec_of(checkpoint), quant_config_of(checkpoint.config())};
   question.batch = options.batch;
   question.context = options.context > 0 ? options.context : default_context_tokens(question.spec, 0);
-  if (question.context > question.spec.max_positions)
-    throw Error(ExitCode::kUsage, "--context " + std::to_string(question.context) + " is more than the " +
-                                      std::to_string(question.spec.max_positions) +
-                                      " positions of this model");
+  check_context(question.context, question.spec);
   if (!options.scheme.compute_dtype.empty())
     question.compute_dtype = parse_float_dtype(options.scheme.compute_dtype, "--compute-dtype");
   if (options.kv_dtype != "auto") question.kv_dtype = parse_float_dtype(options.kv_dtype, "--kv-dtype");

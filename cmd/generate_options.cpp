@@ -5,9 +5,9 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "cmd/model_plan.h"
 #include "core/interrupt.h"
 #include "formats/file.h"
 
@@ -201,10 +201,7 @@ std::int64_t context_of(const GenerateOptions& options, const ModelSpec& spec, s
                         std::int64_t new_tokens) {
   if (options.context < 0 || options.context > kMaxContextTokens)
     throw usage("--context must lie between 1 and " + std::to_string(kMaxContextTokens));
-  if (options.context > spec.max_positions)
-    spdlog::warn(
-        "--context {} is more than the {} positions this model was made for; its output may be poor there",
-        options.context, spec.max_positions);
+  check_context(options.context, spec);
   if (options.context > 0) return options.context;
   const std::int64_t room = kMaxContextTokens - prompt_tokens;
   return default_context_tokens(spec, prompt_tokens + std::min(new_tokens, room));

@@ -15,7 +15,7 @@ model=$work/model
 # --- 2 usage
 fails 2 "ask for one" inspect --verify --hash
 fails 2 "--tensor NAME" inspect --stats
-fails 2 "--context" footprint --context 100000
+fails 2 "--context" footprint --context -1
 fails 2 "--budget must be a size" footprint --budget lots
 fails 2 "--double-quant is for 4-bit" footprint --bits 8 --double-quant
 fails 2 "--block-size must be one of" footprint --block-size 65

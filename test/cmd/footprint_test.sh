@@ -85,6 +85,17 @@ for name in mixtral qwen2_moe qwen3_moe bloom mpt gpt_bigcode gemma2 phi3_longro
     done
   done
 done
+# Beyond the positions a model was made for both warn, and both refuse where positions were learned.
+for command in "generate $demo -p hello -n 1 --device cpu" "footprint $demo"; do
+  # shellcheck disable=SC2086
+  run 0 $command --context 4096
+  err_has "4096 is more than the 512 positions this model was made for"
+done
+for command in "generate $repo/test/data/families/opt --prompt-tokens 1 -n 1 --device cpu" "footprint $repo/test/data/families/opt"; do
+  # shellcheck disable=SC2086
+  run 2 $command --context 4096
+  err_has "positions this model has learned"
+done
 # A batch says it in words: weights, cache and workspace of as many sequences at a time.
 for batch in 1 3; do
   printf '{"prompt_tokens":[1,2,3],"max_new_tokens":2}\n%.0s' 1 2 3 4 >"$work/lines"
