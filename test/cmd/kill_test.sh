@@ -46,6 +46,7 @@ echo "$rounds kills, $going_on runs went on"
 interrupts=0
 for ((round = 0; round < rounds; ++round)); do
   said="interrupt $round"
+  : >out # the signal may come before the command has opened it
   "$qtool" "${arguments[@]}" >out 2>err </dev/null &
   process=$!
   sleep "$(printf '%d.%06d' 0 $((took * (RANDOM % 1000) / 1000)))"

@@ -7,7 +7,8 @@ shared=$repo/../shared
 demo=$repo/test/data/demo
 unset "${!QTOOL_@}" "${!HF_@}" NO_COLOR HUGGINGFACE_HUB_CACHE HUGGING_FACE_HUB_TOKEN XDG_CACHE_HOME
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# A child that a signal meets before it has become another program would run this too.
+trap '[[ $BASHPID != "$$" ]] || rm -rf "$work"' EXIT
 failures=0
 
 complain() {
