@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/memory_reserve.h"
+#include "formats/system_error.h"
 
 namespace {
 
@@ -57,7 +58,8 @@ int run_program(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return report(Error(ExitCode::kMemory, "out of memory"), program, json || common.json);
   } catch (const std::filesystem::filesystem_error& error) {
-    return report(Error(ExitCode::kIo, error.what()), program, json || common.json);
+    return report(system_failure("file system error at", error.path1().string(), error.code()), program,
+                  json || common.json);
   } catch (const std::exception& error) {
     return report(internal_error(error.what()), program, json || common.json);
   }

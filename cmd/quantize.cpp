@@ -19,6 +19,7 @@
 #include "formats/quant_config.h"
 #include "formats/quantize_checkpoint.h"
 #include "formats/resume.h"
+#include "formats/system_error.h"
 #include "formats/verify_checkpoint.h"
 #include "formats/weights_io.h"
 
@@ -91,8 +92,7 @@ std::string default_output(const CommonOptions& common, const std::string& folde
 void check_output(const std::string& input, const std::string& output, bool force) {
   std::error_code failure;
   const fs::path in = fs::weakly_canonical(input, failure), out = fs::weakly_canonical(output, failure);
-  if (failure)
-    throw Error(ExitCode::kIo, "cannot follow '" + escaped(output) + "': " + failure.message(), output);
+  if (failure) throw system_failure("cannot follow", output, failure);
   const auto [end, rest] = std::mismatch(out.begin(), out.end(), in.begin(), in.end());
   if (end == out.end()) {
     throw Error(ExitCode::kUsage,
@@ -215,7 +215,9 @@ void convert_checkpoint(const Checkpoint& source, const QuantizeOptions& options
   report.peak_rss_bytes = peak_rss_bytes();
 }
 
-int quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
+// All but what is printed: a checkpoint's JSON takes memory even to be freed, which must not fail after the
+// result is out.
+QuantizeReport quantized(const QuantizeOptions& options, const CommonOptions& common) {
   check_report_name(options.report);
   const Checkpoint source = Checkpoint::open(model_folder(common));
   QuantizeReport report;
@@ -241,7 +243,11 @@ int quantize_command(const QuantizeOptions& options, const CommonOptions& common
         "layers of classes of their own); --all-linears quantizes them, too: qtool and transformers 4 load "
         "that",
         human_bytes(left), info(report.plan.rest_dtype).torch_name);
+  return report;
+}
 
+int quantize_command(const QuantizeOptions& options, const CommonOptions& common) {
+  const QuantizeReport report = quantized(options, common);
   if (common.json) {
     print_json(to_json(report, false));
   } else if (options.dry_run) {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <execinfo.h>
 #include <new>
 
 namespace qtool {
@@ -24,6 +25,10 @@ void spend_reserve() {
 }  // namespace
 
 void reserve_memory() {
+  // The C library looks for the unwinder when it first needs it, which takes memory; a thread that ends
+  // without any would abort the process.
+  void* frame = nullptr;
+  static_cast<void>(backtrace(&frame, 1));
   reserve = std::malloc(kReserveBytes);
   std::set_new_handler(spend_reserve);
 }

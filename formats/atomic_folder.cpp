@@ -11,6 +11,7 @@
 #include "core/interrupt.h"
 #include "formats/file.h"
 #include "formats/replace_folder.h"
+#include "formats/system_error.h"
 
 namespace qtool {
 namespace {
@@ -21,8 +22,7 @@ namespace fs = std::filesystem;
 std::string whole_path(const std::string& target) {
   std::error_code failure;
   fs::path path = target.empty() ? fs::path() : fs::absolute(target, failure).lexically_normal();
-  if (failure)
-    throw Error(ExitCode::kIo, "cannot follow '" + escaped(target) + "': " + failure.message(), target);
+  if (failure) throw system_failure("cannot follow", target, failure);
   if (path.filename().empty()) path = path.parent_path();  // "a/b/"
   if (path.filename().empty())
     throw Error(ExitCode::kUsage,
@@ -59,8 +59,7 @@ std::string staging_name(const std::string& target, bool locked) {
 void remove_folder(const std::string& path) {
   std::error_code failure;
   fs::remove_all(path, failure);
-  if (failure)
-    throw Error(ExitCode::kIo, "cannot remove '" + escaped(path) + "': " + failure.message(), path);
+  if (failure) throw system_failure("cannot remove", path, failure);
 }
 
 // A folder, no link to one, that nobody else has put there.
@@ -93,8 +92,7 @@ void AtomicFolder::check_target() const {
   std::error_code failure;
   const fs::file_type type = fs::symlink_status(target_, failure).type();
   if (type == fs::file_type::not_found) return;
-  if (type == fs::file_type::none)
-    throw Error(ExitCode::kIo, "cannot look at '" + escaped(target_) + "': " + failure.message(), target_);
+  if (type == fs::file_type::none) throw system_failure("cannot look at", target_, failure);
   if (!replace_)
     throw Error(ExitCode::kUsage,
                 "'" + escaped(target_) + "' exists already; name another folder or use --force", target_);
@@ -126,8 +124,7 @@ void AtomicFolder::keep_only(const std::set<std::string>& names) {
   for (fs::directory_iterator entry(staging_, failure), end; !failure && entry != end;
        entry.increment(failure))
     if (!names.contains(entry->path().filename().string())) others.push_back(entry->path().string());
-  if (failure)
-    throw Error(ExitCode::kIo, "cannot list '" + escaped(staging_) + "': " + failure.message(), staging_);
+  if (failure) throw system_failure("cannot list", staging_, failure);
   if (names.empty()) journal_->clear();  // first: notes must not speak of what is gone
   for (const std::string& other : others) remove_folder(other);
 }
@@ -145,8 +142,7 @@ void AtomicFolder::commit() {
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(staging_))
       sync_path(entry.path().string());
   } catch (const fs::filesystem_error& error) {
-    throw Error(ExitCode::kIo, "cannot read '" + escaped(staging_) + "': " + error.code().message(),
-                staging_);
+    throw system_failure("cannot read", staging_, error.code());
   }
   sync_path(staging_);
   stop_if_interrupted();  // the last moment at which nothing has happened

@@ -7,6 +7,7 @@
 #include "core/convert.h"
 #include "core/error.h"
 #include "core/limits.h"
+#include "formats/system_error.h"
 #include "formats/torch_file.h"
 
 namespace qtool {
@@ -40,7 +41,7 @@ std::vector<std::string> names_in(const std::string& folder, const RemoteFiles& 
   std::vector<std::string> names;
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
     names.push_back(at->path().filename().string());
-  if (error) throw Error(ExitCode::kIo, "cannot list '" + escaped(folder) + "': " + error.message(), folder);
+  if (error) throw system_failure("cannot list", folder, error);
   for (const auto& [name, source] : remote) names.push_back(name);
   std::sort(names.begin(), names.end());
   return names;

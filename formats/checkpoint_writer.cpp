@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "formats/replace_folder.h"
+#include "formats/system_error.h"
 
 namespace qtool {
 namespace {
@@ -26,7 +27,7 @@ std::span<const std::byte> bytes_of_text(const std::string& text) {
 void remove_file(const std::string& path) {
   std::error_code failure;
   if (!std::filesystem::remove(path, failure) || failure)
-    throw Error(ExitCode::kIo, "cannot remove '" + path + "': " + failure.message(), path);
+    throw system_failure("cannot remove", path, failure);
 }
 
 void rename_file(const std::string& from, const std::string& to) {

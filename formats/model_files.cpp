@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "formats/architectures.h"
 #include "formats/quant_config.h"
+#include "formats/system_error.h"
 
 namespace qtool {
 namespace {
@@ -64,7 +65,7 @@ std::vector<std::string> copy_model_files(const std::string& folder, AtomicFolde
     const std::string name = entry.path().filename().string();
     if (is_copied_file(name) && entry.is_regular_file(failure)) names.push_back(name);
   }
-  if (failure) throw Error(ExitCode::kIo, "cannot list '" + folder + "': " + failure.message(), folder);
+  if (failure) throw system_failure("cannot list", folder, failure);
   std::sort(names.begin(), names.end());
   std::vector<std::byte> buffer;
   for (const std::string& name : names) copy_file(folder + "/" + name, output.path_of(name), buffer);

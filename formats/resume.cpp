@@ -11,6 +11,7 @@
 #include "formats/model_files.h"
 #include "formats/quant_config.h"
 #include "formats/quantize_checkpoint.h"
+#include "formats/system_error.h"
 
 namespace qtool {
 namespace {
@@ -20,8 +21,7 @@ namespace fs = std::filesystem;
 std::int64_t time_of_change(const std::string& path) {
   std::error_code failure;
   const auto time = fs::last_write_time(path, failure);
-  if (failure)
-    throw Error(ExitCode::kIo, "cannot look at '" + escaped(path) + "': " + failure.message(), path);
+  if (failure) throw system_failure("cannot look at", path, failure);
   return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
 }
 
