@@ -18,6 +18,7 @@
 #include "cuda/cluster.cuh"
 #include "cuda/few4.h"
 #include "cuda/few_inputs.cuh"
+#include "cuda/mma16.cuh"
 #include "cuda/small_linear.cuh"
 
 namespace qtool::cuda {
@@ -51,16 +52,6 @@ struct Problem {
   int tiles;   // row tiles of a cluster; the first `more` have one more
   int more;
 };
-
-__device__ __forceinline__ void mma16(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                                      unsigned b0, unsigned b1) {
-#if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-#endif
-}
 
 __device__ __forceinline__ float* line_at(char* table, int gap) {
   return reinterpret_cast<float*>(table + gap * kPitch + 128);

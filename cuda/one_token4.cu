@@ -24,6 +24,7 @@
 #include <type_traits>
 
 #include "core/quant/codebook.h"
+#include "cuda/mma16.cuh"
 #include "cuda/one_token4.h"
 #include "cuda/one_token_inputs.cuh"
 #include "cuda/small_linear.cuh"
@@ -55,16 +56,6 @@ struct Problem {
   int more;
   Activation activation;
 };
-
-__device__ __forceinline__ void mma16(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                                      unsigned b0, unsigned b1) {
-#if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-#endif
-}
 
 // Weights are read once, and a step reads more than the L2 cache holds: their lines leave it before those of
 // activations and of the kernels' own instructions.
