@@ -6,8 +6,8 @@
 //   tokens             8                16..32             64      128      512       1024
 //   22016 x 4096       22 (batch4 23)   23..25 (41)        34      47 (119) 172       337
 //                                                                           (panels 208, 320)
-//   4096 x 4096        9 (small4 8)     10..11 (13..19)    12 (20) 17 (28)  37 (38)
-//   4096 x 11008       16 (small4 14)   17 (28)                    29 (83)  84 (102)
+//   4096 x 4096        7 (small4 8)     9..10 (13..19)     10 (20) 13 (28)  37 (38)
+//   4096 x 11008       14 (small4 14)   16 (28)                    26 (83)  84 (102)
 //
 // are wide4's, the others' in brackets; panels are dequantized for cuBLASLt. Narrow matrices of 2 to 8 tokens
 // that read plain values are few4's, which converts its inputs itself: 7 for 4096 x 4096 and 14 for

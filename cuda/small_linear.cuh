@@ -64,6 +64,11 @@ __device__ __forceinline__ uint4 load_shared16(unsigned at) {
                : "r"(at));
   return v;
 }
+__device__ __forceinline__ uint2 load_shared8(unsigned at) {
+  uint2 v;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(at));
+  return v;
+}
 
 // Where a lane stands in its fragment.
 struct Lane {

@@ -13,6 +13,9 @@
 //   - The steps of all products (row tiles, tokens, columns) are one line, of which every thread block has an
 //     equal piece. Where pieces end amid the columns of a product, who has its first columns adds up the
 //     others' sums, in the order of the columns. They begin with what others wait for, and wait at their end.
+//   - Products of few rows are cut into equal pieces instead. Their blocks end at the same time, and each
+//   adds
+//     up and stores a share of the tokens.
 #include <algorithm>
 
 #include "core/quant/codebook.h"
@@ -44,7 +47,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) wide4_kernel(const __grid_cons
     publish_barriers();
   }
   __syncthreads();
-  const Line line{p.steps, p.linear.units, p.token_tiles};
+  const Line line{p.steps, p.linear.units, p.token_tiles, p.pieces};
   const std::int64_t begin = line.begin(blockIdx.x), end = line.begin(blockIdx.x + 1);
   if (threadIdx.x >= S::kMultipliers) {
     give_registers<S::kCopyRegisters>();
@@ -68,6 +71,16 @@ constexpr int operand_tokens(std::int64_t tokens) {
   return kMostTokens;
 }
 
+// Of a product with few rows, as many equal pieces as thread blocks allow: all end at once, and each stores a
+// share. On a line one block would do that for all; but a piece may not be longer by more than this saves.
+int pieces_of(const Problem& problem, std::int64_t blocks) {
+  constexpr std::int64_t kSaves = 5;  // steps
+  const std::int64_t units = problem.linear.units, products = problem.steps / units,
+                     pieces = std::min({blocks / products, units, std::int64_t{kMostPieces}});
+  if (pieces < kLeastPieces || ceil_div(units, pieces) > problem.steps / blocks + kSaves) return 0;
+  return static_cast<int>(pieces);
+}
+
 template <class S>
 void launch_shape(Problem problem, cudaStream_t stream) {
   auto* kernel = wide4_kernel<S>;
@@ -75,7 +88,9 @@ void launch_shape(Problem problem, cudaStream_t stream) {
         "asking for shared memory");
   problem.token_tiles = static_cast<int>(ceil_div(problem.linear.tokens, S::kTokens));
   problem.steps = ceil_div(problem.tiles, S::kRowTiles) * problem.token_tiles * problem.linear.units;
-  const auto blocks = std::min<std::int64_t>(problem.linear.multiprocessors, problem.steps);
+  auto blocks = std::min<std::int64_t>(problem.linear.multiprocessors, problem.steps);
+  problem.pieces = S::kShares ? pieces_of(problem, blocks) : 0;
+  if (problem.pieces > 0) blocks = problem.pieces * (problem.steps / problem.linear.units);
   launch(kernel, {dim3(static_cast<unsigned>(blocks)), S::kThreads, S::kBytes}, stream,
          "a product with many tokens", problem);
 }
@@ -106,7 +121,7 @@ std::int64_t padded_wide4_tokens(std::int64_t tokens) {
 
 Wide4Workspace::Wide4Workspace(int multiprocessors)
     : sums_(Place::kDevice, std::int64_t{multiprocessors} * kMostSums * 4),
-      ready_(Place::kDevice, std::int64_t{multiprocessors} * kMostGroups * 4) {
+      ready_(Place::kDevice, std::int64_t{multiprocessors} * kMostGroups * kMostPieces * 4) {
   check(cudaMemset(ready_.as<void>(), 0, static_cast<std::size_t>(ready_.bytes())), "clearing flags");
 }
 
@@ -118,6 +133,7 @@ void launch_wide4(const SmallProblem& linear, bool nested, bool isolated, std::o
                   fp4 ? 1.0f / 12.0f : 1.0f,
                   static_cast<int>(row_tiles(linear)),
                   1,
+                  0,
                   0,
                   workspace.sums(),
                   workspace.ready(),

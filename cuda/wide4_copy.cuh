@@ -14,7 +14,9 @@ constexpr int kGroupThreads = 128;  // a warpgroup's, which has 4 row tiles
 constexpr int kGroupTiles = 4;
 constexpr int kMostTokens = 128;  // of a pass
 constexpr int kOperandRow = 128;  // bytes: 64 columns of a token
-constexpr int kPitch = 256;       // bytes of a table entry: the byte lands in bits 8-15
+constexpr int kLeastPieces = 3;   // of a product, for its blocks to share what comes after the sums
+constexpr int kMostPieces = 16;
+constexpr int kPitch = 256;  // bytes of a table entry: the byte lands in bits 8-15
 // Shared memory: table | map | barriers | inputs | weights | scales. Results leave through the gaps of the
 // table: a token's 64 rows of a group fill one.
 constexpr int kMapAt = 256 * kPitch;
@@ -29,8 +31,9 @@ struct Problem {
   int tiles;   // of 16 rows, all parts
   int token_tiles;
   std::int64_t steps;  // of all thread blocks
+  int pieces;          // of a product, as many as there are thread blocks for it; 0: the steps are one line
   float* sums;         // [thread blocks][kGroups][kTokens / 8][kGroupThreads] float4
-  unsigned* ready;     // [thread blocks][kGroups]: the sums are there
+  unsigned* ready;     // [thread blocks][kGroups][kMostPieces]: another block's sums are there for this one
   bool gates;          // two parts of as many rows: act(first) * second is what is stored, as the first's
   Activation activation;
 };
@@ -57,6 +60,7 @@ struct Shape {
   // Of a thread; all together at most what they begin with.
   static constexpr int kCopyRegisters = 40, kMultiplyRegisters = kGroups == 2 ? 232 : 104;
   static constexpr int kRowTiles = kGroups * kGroupTiles;
+  static constexpr bool kShares = kGroups == 2;  // may have pieces: four groups are for matrices of many rows
   // Of a stage.
   static constexpr int kInputBytes = 2 * kTokens * 128;
   static constexpr int kWeightBytes = kRowTiles * 1024;
@@ -72,9 +76,12 @@ struct Shape {
 // A thread block's piece of the line, and where a step lies.
 struct Line {
   std::int64_t steps;
-  int units, token_tiles;
+  int units, token_tiles, pieces;
 
-  __device__ std::int64_t begin(std::int64_t block) const { return block * steps / gridDim.x; }
+  __device__ std::int64_t begin(std::int64_t block) const {
+    if (pieces == 0) return block * steps / gridDim.x;
+    return block / pieces * units + block % pieces * units / pieces;
+  }
   __device__ std::int64_t owner(std::int64_t step) const { return ((step + 1) * gridDim.x - 1) / steps; }
   struct At {
     int unit, row_tile, token_tile, product;

@@ -1,48 +1,39 @@
-// The warps of wide4.cu that multiply: from the ring's stages to stored results.
+// The warps of wide4.cu that multiply: decoding, products, and the scales of their sums.
 #pragma once
 
-#include "cuda/device_math.cuh"
-#include "cuda/one_token_inputs.cuh"
-#include "cuda/wide4_copy.cuh"
+#include "cuda/wide4_finish.cuh"
 
 namespace qtool::cuda::wide4 {
 
 // One of the warps that multiply.
 template <class S>
-struct Multiplier {
-  static constexpr int kTokens = S::kTokens, kSums = S::kSums;
+struct Multiplier : Finisher<S> {
+  using Base = Finisher<S>;
+  using Base::column, Base::group, Base::kSums, Base::kTokens, Base::lane, Base::line, Base::p, Base::part,
+      Base::row, Base::shared, Base::tile, Base::warp;
 
-  const Problem& p;
-  const Line& line;
   char* table;
-  unsigned shared;
-  int group, warp, lane, row, column;  // of the group; row and column of the fragment
-  unsigned lane4;
+  unsigned lane4 = static_cast<unsigned>(lane) * 4;
 
-  // The rows of the product that this warp is at.
-  const SmallPart* part = nullptr;
-  int tile = 0;  // of the part
-  int nested_at[2] = {-1, -1};
-  float nested[2] = {};
+  // Of the rows that this warp is at.
+  float nested[2] = {};  // rows g and g + 8
   float offset = 0.0f;
 
   __device__ Multiplier(const Problem& problem, const Line& of, char* memory)
-      : p(problem),
-        line(of),
-        table(memory),
-        shared(shared_address(memory)),
-        group(static_cast<int>(threadIdx.x) / kGroupThreads),
-        warp(static_cast<int>(threadIdx.x) / 32 % 4),
-        lane(static_cast<int>(threadIdx.x) % 32),
-        row(lane / 4),
-        column(lane % 4),
-        lane4(static_cast<unsigned>(lane) * 4) {}
+      : Base(problem, of, shared_address(memory)), table(memory) {}
 
-  __device__ __forceinline__ void aim(int row_tile) {
-    tile = min(row_tile * S::kRowTiles + group * kGroupTiles + warp, p.tiles - 1);
+  __device__ __forceinline__ void aim(const Line::At& at) {
+    tile = min(at.row_tile * S::kRowTiles + group * kGroupTiles + warp, p.tiles - 1);
     part = &part_at(p, tile);
     offset = part->offset;
-    nested_at[0] = nested_at[1] = -1;
+    if constexpr (S::kNested)
+#pragma unroll
+      for (int side = 0; side < 2; ++side)
+        nested[side] = part->nested[scale_of(side, at.unit) >> p.linear.nested_shift];
+  }
+  // The index of a row's pair of scales.
+  __device__ __forceinline__ int scale_of(int side, int unit) const {
+    return min(tile * kTileRows + row + side * 8, part->out - 1) * line.units + unit;
   }
 
   __device__ __forceinline__ unsigned pair(unsigned bytes, int byte) const {
@@ -68,9 +59,9 @@ struct Multiplier {
       const unsigned codes = reinterpret_cast<const unsigned*>(at)[row];
 #pragma unroll
       for (int side = 0; side < 2; ++side) {
-        const int index = (min(tile * kTileRows + row + side * 8, part->out - 1) * line.units + unit) >>
-                          p.linear.nested_shift;
-        if (index != nested_at[side]) nested[side] = part->nested[nested_at[side] = index];
+        const int index = scale_of(side, unit);
+        if ((index & ((1 << p.linear.nested_shift) - 1)) == 0)
+          nested[side] = part->nested[index >> p.linear.nested_shift];
         scale[0][side] = fmaf(map[codes >> (side * 16) & 255], nested[side], offset);
         scale[1][side] = fmaf(map[codes >> (side * 16 + 8) & 255], nested[side], offset);
       }
@@ -103,136 +94,6 @@ struct Multiplier {
       sum = fmaf(scale[i / 2 % 2], d[i], sum);
     }
   }
-
-  // Sums of a product whose columns are in several pieces: the thread block of the first waits for all others
-  // and gets the whole; false in those.
-  __device__ __forceinline__ bool complete(int product, float (&total)[kSums]) const {
-    const std::int64_t block = blockIdx.x, begin = static_cast<std::int64_t>(product) * line.units;
-    const std::int64_t first = line.owner(begin), last = line.owner(begin + line.units - 1);
-    if (first == last) return true;
-    const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
-    const auto place = [&](std::int64_t of) {
-      return reinterpret_cast<float4*>(p.sums) + (of * S::kGroups + group) * (kSums / 4 * kGroupThreads) +
-             thread;
-    };
-    if (block != first) {
-      float4* to = place(block);
-#pragma unroll
-      for (int i = 0; i < kSums / 4; ++i)
-        __stcg(to + i * kGroupThreads,
-               float4{total[i * 4], total[i * 4 + 1], total[i * 4 + 2], total[i * 4 + 3]});
-      synchronize(1 + group, kGroupThreads);
-      if (thread == 0) raise_flag(p.ready + block * S::kGroups + group);
-      return false;
-    }
-    for (std::int64_t of = first + 1 + thread; of <= last; of += kGroupThreads)
-      await_flag(p.ready + of * S::kGroups + group);
-    synchronize(1 + group, kGroupThreads);
-    for (std::int64_t of = first + 1; of <= last; ++of) {
-      const float4* from = place(of);
-#pragma unroll
-      for (int i = 0; i < kSums / 4; ++i) {
-        const float4 v = __ldcg(from + i * kGroupThreads);
-        total[i * 4] += v.x;
-        total[i * 4 + 1] += v.y;
-        total[i * 4 + 2] += v.z;
-        total[i * 4 + 3] += v.w;
-      }
-    }
-    return true;
-  }
-
-  // Results of 8 tokens and 16 rows, transposed on their way: a token's gap of the table holds its 64 rows.
-  __device__ __forceinline__ unsigned gap(int token, int chunk) const {
-    return shared + (group * (256 / S::kGroups) + token) * kPitch + 128 + ((chunk ^ (token & 7)) * 16);
-  }
-  __device__ __forceinline__ void store(const Line::At& at, const float (&total)[kSums]) const {
-    const SmallProblem& linear = p.linear;
-    const int out_row = tile * kTileRows + row;
-    float bias[2] = {};
-    if (part->bias)
-#pragma unroll
-      for (int side = 0; side < 2; ++side) bias[side] = part->bias[min(out_row + side * 8, part->out - 1)];
-    synchronize(1 + group, kGroupThreads);  // the product before has left the gaps
-#pragma unroll
-    for (int n = 0; n < kTokens / 8; ++n) {
-      const float2 x_scale = __ldcg(
-          reinterpret_cast<const float2*>(linear.x_scales + at.token_tile * kTokens + n * 8 + column * 2));
-      unsigned packed[2];
-#pragma unroll
-      for (int side = 0; side < 2; ++side) {
-        const float a = total[n * 4 + side * 2] * (p.unit * x_scale.x) + bias[side],
-                    b = total[n * 4 + side * 2 + 1] * (p.unit * x_scale.y) + bias[side];
-        if (linear.type == DType::kF16) {
-          const __half2 v = __floats2half2_rn(a, b);
-          packed[side] = *reinterpret_cast<const unsigned*>(&v);
-        } else {
-          const __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
-          packed[side] = *reinterpret_cast<const unsigned*>(&v);
-        }
-      }
-#if QTOOL_HAS_WGMMA
-      asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(
-                       gap(n * 8 + lane % 8, warp * 2 + lane / 8 % 2)),
-                   "r"(packed[0]), "r"(packed[1])
-                   : "memory");
-#endif
-    }
-    synchronize(1 + group, kGroupThreads);
-    const int thread = static_cast<int>(threadIdx.x) % kGroupThreads, chunk = thread % 8;
-    int to_tile = at.row_tile * S::kRowTiles + group * kGroupTiles + chunk / 2;
-    if (to_tile >= p.tiles || (p.gates && chunk / 2 % 2 != 0)) return;
-    const SmallPart& to = part_at(p, to_tile);
-    const int first_row = to_tile * kTileRows + chunk % 2 * 8, rows = min(8, to.out - first_row);
-    for (int token = thread / 8; token < kTokens; token += kGroupThreads / 8) {
-      const int of = at.token_tile * kTokens + token;
-      if (of >= linear.tokens) break;
-      Vec<unsigned short, 8> values;
-      *reinterpret_cast<uint4*>(&values) = load_shared16(gap(token, chunk));
-      if (p.gates) gate(values, load_shared16(gap(token, chunk + 2)));
-      store_rows(to, static_cast<std::int64_t>(of) * to.out + first_row, rows, values);
-    }
-  }
-  __device__ __forceinline__ float value_of(unsigned short bits) const {
-    return p.linear.type == DType::kF16 ? __half2float(__ushort_as_half(bits))
-                                        : __uint_as_float(static_cast<unsigned>(bits) << 16);
-  }
-  __device__ __forceinline__ void gate(Vec<unsigned short, 8>& values, const uint4& raw) const {
-    const auto& up = reinterpret_cast<const Vec<unsigned short, 8>&>(raw);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const float result = gated(value_of(values.values[i]), value_of(up.values[i]), p.activation);
-      values.values[i] = p.linear.type == DType::kF16 ? __half_as_ushort(__float2half_rn(result))
-                                                      : __bfloat16_as_ushort(__float2bfloat16_rn(result));
-    }
-  }
-  __device__ __forceinline__ void store_rows(const SmallPart& to, std::int64_t at, int rows,
-                                             const Vec<unsigned short, 8>& values) const {
-    const SmallProblem& linear = p.linear;
-    if (!linear.residual && rows == 8 && to.out % 8 == 0) {
-      *reinterpret_cast<uint4*>(static_cast<unsigned short*>(to.y) + at) =
-          *reinterpret_cast<const uint4*>(&values);
-      return;
-    }
-    const auto value = [&](int i) { return value_of(values.values[i]); };
-    if (linear.residual && rows == 8 && to.out % 4 == 0) {
-#pragma unroll
-      for (int i = 0; i < 8; i += 4) {
-        auto* sum = reinterpret_cast<float4*>(linear.residual + at + i);
-        const float4 was = *sum;
-        *sum = {was.x + value(i), was.y + value(i + 1), was.z + value(i + 2), was.w + value(i + 3)};
-      }
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (i >= rows) break;
-      if (linear.residual)
-        linear.residual[at + i] += value(i);
-      else
-        static_cast<unsigned short*>(to.y)[at + i] = values.values[i];
-    }
-  }
 };
 
 // What one of the threads that multiply does.
@@ -254,7 +115,7 @@ __device__ __forceinline__ void multiply_all(const Problem& p, const Line& line,
 
   Multiplier<S> m(p, line, table);
   Line::At at = line.at(begin);
-  m.aim(at.row_tile);
+  m.aim(at);
   // Of the two groups of products that are under way the older is added up while the younger runs.
   float total[kSums] = {}, d[2][S::kPartSums];
   unsigned even[4][4], odd[4][4];
@@ -264,11 +125,11 @@ __device__ __forceinline__ void multiply_all(const Problem& p, const Line& line,
   await_phase(full, 0);
   m.decode(0, 0, even);
 #pragma unroll 1
-  for (std::int64_t step = begin; step < end; ++step) {
+  for (auto left = static_cast<int>(end - begin); left > 0; --left) {
     const int next = stage + 1 == S::kStages ? 0 : stage + 1;
     if (next == 0) parity ^= 1;
     const auto decode_next = [&] {
-      if (step + 1 == end) return;
+      if (left == 1) return;
       await_phase(full + next * 8, parity);
       m.decode(next, 0, even);
     };
@@ -291,10 +152,10 @@ __device__ __forceinline__ void multiply_all(const Problem& p, const Line& line,
     m.template add<0>(d[1], S::kParts - 1, scale[1], total);
     if (m.lane == 0) arrive(empty + stage * 8);
     stage = next;
-    if (++at.unit == line.units || step + 1 == end) {
-      if (m.complete(at.product, total)) m.store(at, total);
+    if (++at.unit == line.units || left == 1) {
+      m.finish(at, total);
       line.advance(at);
-      m.aim(at.row_tile);
+      m.aim(at);
 #pragma unroll
       for (int i = 0; i < kSums; ++i) total[i] = 0.0f;
     }

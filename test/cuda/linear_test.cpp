@@ -115,6 +115,9 @@ TEST_CASE("4-bit products: shapes with tails, batches of every size") {
       for (const std::int64_t tokens : {1, 5, 40})
         check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {out, in, tokens}, false);
   check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {4100, 4096, 12}, false);
+  // Work that thread blocks divide wherever it falls, several of them within the columns of a row.
+  for (const std::int64_t tokens : {12, 65})
+    check_block4(*backend, Code4::kNf4, 64, true, DType::kBF16, {6016, 1408, tokens}, true);
   // Enough rows for every multiprocessor: another kernel takes these.
   for (const bool nested : {false, true})
     for (const std::int64_t tokens : {1, 2, 8, 9, 17, 32, 33, 65, 128})
