@@ -1,6 +1,7 @@
 // What the GPU's tests share: a skip that says why, and reproducible numbers.
 #pragma once
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
@@ -25,11 +26,14 @@ namespace qtool::test {
 // Under compute-sanitizer a launch takes milliseconds: with QTOOL_GPU_TEST_EVERY=n, tests of many
 // combinations run one in n of them. Where n is prime to the lengths of their loops, every value of each loop
 // appears.
-inline bool left_out() {
+inline int one_in() {
   static const char* const text = std::getenv("QTOOL_GPU_TEST_EVERY");
-  static const int every = text ? std::atoi(text) : 1;
+  static const int every = text ? std::max(1, std::atoi(text)) : 1;
+  return every;
+}
+inline bool left_out() {
   static int asked = 0;
-  return every > 1 && asked++ % every != 0;
+  return asked++ % one_in() != 0;
 }
 
 // Normally distributed values of `dtype`.
