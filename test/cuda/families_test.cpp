@@ -172,6 +172,7 @@ TEST_CASE("the same steps give the same bits") {
     const auto ids = test::read_reference<std::int64_t>(folder + "/_logits.safetensors").at("ids");
     const Sample sample{folder, {ids.begin(), ids.end()}, {}};
     for (const DType type : {DType::kF32, DType::kBF16}) {
+      if (test::left_out()) continue;
       INFO(name << " " << info(type).name);
       CHECK(logits_of(sample, *gpu, type) == logits_of(sample, *gpu, type));
     }
