@@ -73,7 +73,6 @@ class CudaQuantizer final : public Quantizer {
     cudaDeviceProp properties;
     cuda::check(cudaGetDeviceProperties(&properties, device), "asking for the device's properties");
     cuda::name_device(device, properties.name);
-    max_grid_ = std::int64_t{properties.multiProcessorCount} * (properties.maxThreadsPerMultiProcessor / 256);
     cuda::upload_codebooks();
 
     std::array<float, 256> thresholds;
@@ -102,8 +101,7 @@ class CudaQuantizer final : public Quantizer {
                          .code = code,
                          .block_size = block_size,
                          .packed = reinterpret_cast<std::uint8_t*>(out + packed_at),
-                         .absmax = reinterpret_cast<float*>(out + absmax_at),
-                         .max_grid = max_grid_},
+                         .absmax = reinterpret_cast<float*>(out + absmax_at)},
                         lane->stream.get());
     lane->fetch(packed_at + packed_bytes);
     std::memcpy(absmax.data(), lane->host_out.as<std::byte>() + absmax_at, absmax.size_bytes());
@@ -190,7 +188,6 @@ class CudaQuantizer final : public Quantizer {
   };
 
   int device_;
-  std::int64_t max_grid_ = 0;
   Buffer thresholds_;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Lane>> idle_;

@@ -19,9 +19,8 @@ struct Block4Problem {
   std::int64_t count;
   Code4 code;
   int block_size;
-  std::uint8_t* packed;   // [ceil(count / 2)], 4-byte aligned
-  float* absmax;          // [ceil(count / block_size)]
-  std::int64_t max_grid;  // thread blocks that fill the device
+  std::uint8_t* packed;  // [ceil(count / 2)], 4-byte aligned
+  float* absmax;         // [ceil(count / block_size)]
 };
 void launch_block4(const Block4Problem& problem, cudaStream_t stream);
 

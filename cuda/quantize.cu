@@ -187,10 +187,21 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Thread blocks that fill the current device.
+std::int64_t most_grid() {
+  int device = 0, multiprocessors = 0, threads = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "asking for the device's size");
+  check(cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device),
+        "asking for the device's size");
+  return std::int64_t{multiprocessors} * (threads / kThreads);
+}
+
 template <typename T, Code4 kCode>
 void launch_block4_coded(const Block4Problem& problem, cudaStream_t stream) {
   const std::int64_t spans = (problem.count + kThreads * kPerLane - 1) / (kThreads * kPerLane);
-  const auto grid = static_cast<unsigned>(std::min(spans, problem.max_grid));
+  const auto grid = static_cast<unsigned>(std::min(spans, most_grid()));
   const auto* values = static_cast<const T*>(problem.values);
   const auto narrow = [&](auto block) {
     block4_kernel<T, kCode, decltype(block)::value>

@@ -136,8 +136,7 @@ TEST_CASE("lose the GPU", "[.lose]") {
                        .code = Code4::kNf4,
                        .block_size = 64,
                        .packed = out.as<std::uint8_t>() + 4096,
-                       .absmax = out.as<float>(),
-                       .max_grid = 1},
+                       .absmax = out.as<float>()},
                       stream.get());
   for (int i = 0; i < 2; ++i) {  // all later calls say so, too
     try {
