@@ -15,6 +15,9 @@
 namespace qtool {
 namespace {
 
+// Written to a file before the disk is asked to take it.
+constexpr std::int64_t kFreshBytes = std::int64_t{64} << 20;
+
 std::string reason(int error) { return std::generic_category().message(error); }
 
 // "cannot read 'x': Permission denied"; a missing file has a code of its own.
@@ -138,25 +141,26 @@ OutputFile::OutputFile(const std::string& path, Existing existing) : path_(path)
   if (descriptor_ < 0) throw write_error(path, errno);
 }
 
-OutputFile::OutputFile(OutputFile&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(descriptor_, other.descriptor_);
-  return *this;
-}
-
 OutputFile::~OutputFile() { close_file(descriptor_); }
 
 void OutputFile::write_at(std::int64_t offset, std::span<const std::byte> data) {
-  while (!data.empty()) {
-    const ssize_t put =
-        uninterrupted([&] { return ::pwrite(descriptor_, data.data(), data.size(), offset); });
-    if (put < 0) throw write_error(path_, errno);
-    data = data.subspan(static_cast<std::size_t>(put));
-    offset += put;
+  bool many = false;
+  {
+    const std::lock_guard turn(turn_);
+    fresh_ += std::ssize(data);
+    while (!data.empty()) {
+      const ssize_t put =
+          uninterrupted([&] { return ::pwrite(descriptor_, data.data(), data.size(), offset); });
+      if (put < 0) throw write_error(path_, errno);
+      data = data.subspan(static_cast<std::size_t>(put));
+      offset += put;
+    }
+    if (fresh_ >= kFreshBytes) {
+      many = true;
+      fresh_ = 0;
+    }
   }
+  if (many) ::sync_file_range(descriptor_, 0, 0, SYNC_FILE_RANGE_WRITE);  // sync() would say what fails
 }
 
 void OutputFile::resize(std::int64_t bytes) {

@@ -1,5 +1,7 @@
 #include "formats/file.h"
 
+#include <algorithm>
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <sys/stat.h>
@@ -75,9 +77,31 @@ TEST_CASE("positioned writes, in any order") {
   file.write_at(0, bytes_of("abc"));
   file.sync();
   CHECK(test::read_text(folder / "a") == "abcdef");
-  OutputFile moved = std::move(file);
-  moved.write_at(6, bytes_of("g"));
-  CHECK(test::read_text(folder / "a") == "abcdefg");
+}
+
+TEST_CASE("many threads write more to a file than waits for the disk") {
+  const test::TempFolder folder;
+  constexpr std::int64_t kPiece = std::int64_t{3} << 20, kPieces = 60;
+  OutputFile file(folder / "a");
+  std::atomic<std::int64_t> next{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      std::vector<std::byte> data(kPiece);
+      for (std::int64_t piece = next++; piece < kPieces; piece = next++) {
+        std::ranges::fill(data, static_cast<std::byte>(piece + 1));
+        file.write_at((kPieces - 1 - piece) * kPiece, data);
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  file.sync();
+  const InputFile written(folder / "a");
+  REQUIRE(written.size() == kPieces * kPiece);
+  std::vector<std::byte> data(kPiece);
+  for (std::int64_t piece = 0; piece < kPieces; ++piece) {
+    written.read_at((kPieces - 1 - piece) * kPiece, data);
+    CHECK(std::ranges::count(data, static_cast<std::byte>(piece + 1)) == kPiece);
+  }
 }
 
 TEST_CASE("a full disk is named with the space left") {
