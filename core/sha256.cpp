@@ -17,25 +17,15 @@ constexpr std::array<std::uint32_t, 64> kRound{
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-constexpr std::size_t kBlock = 64;
-
-std::uint32_t big_endian(const std::byte* bytes) {
-  std::uint32_t value = 0;
-  for (int i = 0; i < 4; ++i) value = value << 8 | std::to_integer<std::uint32_t>(bytes[i]);
-  return value;
-}
-
-}  // namespace
-
-void Sha256::compress(const std::byte* block) {
+void compress(std::array<std::uint32_t, 8>& state, const std::byte* block) {
   std::array<std::uint32_t, 64> w;
-  for (std::size_t i = 0; i < 16; ++i) w[i] = big_endian(block + 4 * i);
+  std::ranges::copy(sha_words(block), w.begin());
   for (std::size_t i = 16; i < 64; ++i) {
     const std::uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ w[i - 15] >> 3;
     const std::uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ w[i - 2] >> 10;
     w[i] = w[i - 16] + s0 + w[i - 7] + s1;
   }
-  auto [a, b, c, d, e, f, g, h] = state_;
+  auto [a, b, c, d, e, f, g, h] = state;
   for (std::size_t i = 0; i < 64; ++i) {
     const std::uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
     const std::uint32_t chosen = (e & f) ^ (~e & g);
@@ -52,38 +42,15 @@ void Sha256::compress(const std::byte* block) {
     a = t1 + s0 + majority;
   }
   const std::array<std::uint32_t, 8> sum{a, b, c, d, e, f, g, h};
-  for (std::size_t i = 0; i < 8; ++i) state_[i] += sum[i];
+  for (std::size_t i = 0; i < 8; ++i) state[i] += sum[i];
 }
 
-void Sha256::update(std::span<const std::byte> data) {
-  const std::size_t held = length_ % kBlock;
-  length_ += data.size();
-  if (held > 0) {
-    const std::size_t taken = std::min(kBlock - held, data.size());
-    std::copy_n(data.begin(), taken, pending_.begin() + static_cast<std::ptrdiff_t>(held));
-    data = data.subspan(taken);
-    if (held + taken < kBlock) return;
-    compress(pending_.data());
-  }
-  for (; data.size() >= kBlock; data = data.subspan(kBlock)) compress(data.data());
-  std::copy(data.begin(), data.end(), pending_.begin());
-}
+}  // namespace
 
-std::string Sha256::hex_digest() {
-  // A one bit, zeros, and the length in bits as 64 big-endian bits fill the last block.
-  const std::uint64_t bits = length_ * 8;
-  const std::size_t held = length_ % kBlock;
-  std::array<std::byte, 2 * kBlock> tail{};
-  tail[0] = std::byte{0x80};
-  const std::size_t padding = (held < 56 ? 56 : 120) - held;
-  for (std::size_t i = 0; i < 8; ++i) tail[padding + i] = static_cast<std::byte>(bits >> (56 - 8 * i));
-  update(std::span(tail).first(padding + 8));
-
-  static constexpr std::string_view kHex = "0123456789abcdef";
-  std::string hex;
-  for (const std::uint32_t word : state_)
-    for (int shift = 28; shift >= 0; shift -= 4) hex += kHex[word >> shift & 15];
-  return hex;
-}
+// The first 32 fractional bits of the square roots of the first 8 primes.
+Sha256::Sha256()
+    : ShaBlocks(
+          {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19},
+          compress) {}
 
 }  // namespace qtool
