@@ -1,5 +1,5 @@
 // Few tokens, dense 16-bit rows: the weights as filed are the A operand.
-#include "cuda/small_linear.cuh"
+#include "cuda/small_rows.cuh"
 
 namespace qtool::cuda {
 namespace {
@@ -24,51 +24,9 @@ __device__ __forceinline__ void mma16(float (&d)[4], unsigned a0, unsigned a1, u
 }
 
 template <typename T>
-struct DenseRows {
+struct DenseRows : PlainRows<2> {
   using Sum = float;
-  static constexpr int kWeightCopies = 8;  // (64-byte quarter of the unit's row, row g or g + 8)
-  static constexpr int kInputCopies = 4;
-  static constexpr int kInputElement = 2;
-  static constexpr int kScaleBytes = 0;
-  static constexpr int kUnitStride = kUnitColumns * 2;
-  static constexpr int kTableBytes = 0;
-
-  static __device__ __forceinline__ const char* weight_source(const SmallProblem& p, const SmallPart& part,
-                                                              int tile, int unit, const Lane& me) {
-    const int row = min(tile * kTileRows + me.row, part.out - 1);
-    return static_cast<const char*>(part.weight) +
-           (static_cast<std::int64_t>(row) * p.columns + unit * kUnitColumns + me.column * 8) * 2;
-  }
-  // Distance from row g to row g + 8, 0 if that is missing.
-  using ScaleSource = std::int64_t;
-  static __device__ __forceinline__ ScaleSource scale_source(const SmallProblem& p, const SmallPart& part,
-                                                             int tile, int, const Lane& me) {
-    const int row = tile * kTileRows + me.row;
-    return static_cast<std::int64_t>(row + 8 < part.out ? 16 : 0) * p.columns;
-  }
-  static __device__ __forceinline__ void copy_weights(const SmallProblem& p, const char* from, unsigned to,
-                                                      int unit, const Lane& me, ScaleSource distance) {
-    const int column = unit * kUnitColumns + me.column * 8;
-#pragma unroll
-    for (int quarter = 0; quarter < 4; ++quarter) {
-      const bool real = column + quarter * 32 < p.columns;
-      copy16(to + (quarter * 2) * 512, from + (real ? quarter * 64 : 0), real);
-      copy16(to + (quarter * 2 + 1) * 512, from + distance + (real ? quarter * 64 : 0), real);
-    }
-  }
-  static __device__ __forceinline__ void fill_tables(const SmallProblem&, char*) {}
-  struct State {
-    __device__ State(const SmallProblem&, char*, const Lane&) {}
-  };
-  static __device__ __forceinline__ void prefetch(const SmallProblem& p, const SmallPart& part, int tile,
-                                                  int unit, int units, const Lane& me) {
-    const int row = tile * kTileRows + me.lane;
-    const int columns = min(units * kUnitColumns, p.columns - unit * kUnitColumns);
-    if (me.lane < kTileRows && row < part.out && columns > 0)
-      prefetch_l2(static_cast<const char*>(part.weight) +
-                      (static_cast<std::int64_t>(row) * p.columns + unit * kUnitColumns) * 2,
-                  columns * 2);
-  }
+  using State = PlainRows<2>::State;
 
   template <int kGroup, int kTokenTiles, typename Read>
   static __device__ __forceinline__ void multiply(const State&, const float (&)[kGroup],

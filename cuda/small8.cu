@@ -3,7 +3,7 @@
 // bitsandbytes step by step, see core/cpu/int8_linear.cpp; outlier columns,
 // which are 0 in the integer product, come on top in float32.
 #include "cuda/int8_linear.cuh"
-#include "cuda/small_linear.cuh"
+#include "cuda/small_rows.cuh"
 
 namespace qtool::cuda {
 namespace {
@@ -20,51 +20,8 @@ __device__ __forceinline__ void mma_int8(int (&d)[4], const uint4& rows, const u
 #endif
 }
 
-struct Int8Rows {
+struct Int8Rows : PlainRows<1> {
   using Sum = int;
-  static constexpr int kWeightCopies = 4;  // (half of the unit, row g or g + 8)
-  static constexpr int kInputCopies = 2;
-  static constexpr int kInputElement = 1;
-  static constexpr int kScaleBytes = 0;
-  static constexpr int kUnitStride = kUnitColumns;
-  static constexpr int kTableBytes = 0;
-
-  static __device__ __forceinline__ const char* weight_source(const SmallProblem& p, const SmallPart& part,
-                                                              int tile, int unit, const Lane& me) {
-    const int row = min(tile * kTileRows + me.row, part.out - 1);
-    return static_cast<const char*>(part.weight) + static_cast<std::int64_t>(row) * p.columns +
-           unit * kUnitColumns + me.column * 16;
-  }
-  // Distance from row g to row g + 8, 0 if that is missing.
-  using ScaleSource = std::int64_t;
-  static __device__ __forceinline__ ScaleSource scale_source(const SmallProblem& p, const SmallPart& part,
-                                                             int tile, int, const Lane& me) {
-    const int row = tile * kTileRows + me.row;
-    return static_cast<std::int64_t>(row + 8 < part.out ? 8 : 0) * p.columns;
-  }
-  static __device__ __forceinline__ void copy_weights(const SmallProblem& p, const char* from, unsigned to,
-                                                      int unit, const Lane& me, ScaleSource distance) {
-    const int column = unit * kUnitColumns + me.column * 16;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const bool real = column + half * 64 < p.columns;
-      copy16(to + (half * 2) * 512, from + (real ? half * 64 : 0), real);
-      copy16(to + (half * 2 + 1) * 512, from + distance + (real ? half * 64 : 0), real);
-    }
-  }
-  static __device__ __forceinline__ void fill_tables(const SmallProblem&, char*) {}
-  struct State {
-    __device__ State(const SmallProblem&, char*, const Lane&) {}
-  };
-  static __device__ __forceinline__ void prefetch(const SmallProblem& p, const SmallPart& part, int tile,
-                                                  int unit, int units, const Lane& me) {
-    const int row = tile * kTileRows + me.lane;
-    const int bytes = min(units * kUnitColumns, p.columns - unit * kUnitColumns);
-    if (me.lane < kTileRows && row < part.out && bytes > 0)
-      prefetch_l2(static_cast<const char*>(part.weight) + static_cast<std::int64_t>(row) * p.columns +
-                      unit * kUnitColumns,
-                  bytes);
-  }
 
   template <int kGroup, int kTokenTiles, typename Read>
   static __device__ __forceinline__ void multiply(const State&, const float (&)[kGroup],
