@@ -17,6 +17,7 @@
 
 #include "core/quant/codebook.h"
 #include "cuda/batch4.h"
+#include "cuda/mma16.cuh"
 #include "cuda/small_linear.cuh"
 
 namespace qtool::cuda {
@@ -67,15 +68,6 @@ struct Stages {
   // B operands that are multiplied side by side: an instruction waits long for the one before on its sums.
   static constexpr int kSide = std::min(kTokenTiles, kTokenTiles == 8 ? 4 : 2);
 };
-
-__device__ __forceinline__ void mma16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-#if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#endif
-}
 
 __device__ __forceinline__ void synchronize_cluster() {
 #if __CUDA_ARCH__ >= 900

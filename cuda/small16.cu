@@ -1,27 +1,9 @@
 // Few tokens, dense 16-bit rows: the weights as filed are the A operand.
+#include "cuda/mma16.cuh"
 #include "cuda/small_rows.cuh"
 
 namespace qtool::cuda {
 namespace {
-
-template <typename T>
-__device__ __forceinline__ void mma16(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                                      unsigned b0, unsigned b1) {
-#if __CUDA_ARCH__ >= 800
-  if constexpr (__is_same(T, __half))
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  else
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-#endif
-}
 
 template <typename T>
 struct DenseRows : PlainRows<2> {

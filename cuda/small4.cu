@@ -4,20 +4,11 @@
 // one byte permutation. Scales are applied to the float32 sums of 64 columns,
 // so that centroids keep 11 bits and scales all of theirs.
 #include "core/quant/codebook.h"
+#include "cuda/mma16.cuh"
 #include "cuda/small_linear.cuh"
 
 namespace qtool::cuda {
 namespace {
-
-__device__ __forceinline__ void mma16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-#if __CUDA_ARCH__ >= 800
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#endif
-}
 
 // Half-precision centroids by code. FP4's are multiplied by 12, which makes
 // them exact; its scales are divided by it.
