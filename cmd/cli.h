@@ -129,7 +129,7 @@ DType parse_float_dtype(std::string_view text, std::string_view option_name);
 // s; nothing with --quiet. Thread-safe.
 class Progress {
  public:
-  Progress(const CommonOptions& common, std::string label, std::int64_t total_bytes);
+  Progress(const CommonOptions& common, const std::string& label, std::int64_t total_bytes);
   ~Progress();
   void advance(std::int64_t bytes);  // errors: kInterrupted after Ctrl-C
 

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 // keeps.
 fs::path program_file() {
   std::error_code failure;
-  const fs::path linked = fs::read_symlink("/proc/self/exe", failure);
+  fs::path linked = fs::read_symlink("/proc/self/exe", failure);
   if (!failure) return linked;
   const auto* const started = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
   return started == nullptr ? fs::path() : fs::weakly_canonical(started, failure);
@@ -23,7 +23,7 @@ fs::path program_file() {
 
 // Beside the installed program, else (in a build tree) in the source tree it was built from.
 std::string demo_folder() {
-  const std::string installed = (program_file().parent_path().parent_path() / "share/qtool/demo").string();
+  std::string installed = (program_file().parent_path().parent_path() / "share/qtool/demo").string();
   if (is_directory(installed)) return installed;
   if (is_directory(QTOOL_SOURCE_DEMO)) return QTOOL_SOURCE_DEMO;
   throw Error(

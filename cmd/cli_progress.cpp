@@ -27,7 +27,7 @@ std::string clock_time(double seconds) {
 
 }  // namespace
 
-Progress::Progress(const CommonOptions& common, std::string label, std::int64_t total_bytes)
+Progress::Progress(const CommonOptions& common, const std::string& label, std::int64_t total_bytes)
     : label_(escaped(label)),
       total_(std::max<std::int64_t>(total_bytes, 1)),
       silent_(common.quiet),

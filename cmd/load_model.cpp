@@ -73,7 +73,7 @@ LoadedModel::LoadedModel(const std::string& folder, const RunOptions& options)
 }
 
 const Tokenizer& LoadedModel::tokenizer() const {
-  if (!tokenizer_) throw *no_tokenizer_;
+  if (!tokenizer_) throw Error(*no_tokenizer_);
   return *tokenizer_;
 }
 

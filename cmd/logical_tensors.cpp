@@ -77,7 +77,7 @@ void compare_pieces(const Checkpoint& checkpoint, std::int64_t state_bytes, Logi
     expected.insert(name);
     if (!checkpoint.has(name)) {
       if (part.suffix == ".weight_format")
-        tensor.remarks.push_back("no weight_format, so it is read as stored row by row");
+        tensor.remarks.emplace_back("no weight_format, so it is read as stored row by row");
       else
         tensor.faults.push_back("lacks " + name);
       continue;
@@ -105,7 +105,10 @@ void read_form(const Checkpoint& checkpoint, LogicalTensor& tensor) {
   if (int8) {
     tensor.quant = QuantSpec{.method = QuantMethod::kInt8};
     tensor.dtype = DType::kF16;
-    if (tensor.shape.size() != 2) return tensor.faults.push_back("is LLM.int8 but no matrix");
+    if (tensor.shape.size() != 2) {
+      tensor.faults.emplace_back("is LLM.int8 but no matrix");
+      return;
+    }
     return compare_pieces(checkpoint, 0, tensor);
   }
   tensor.quant = QuantSpec{.method = QuantMethod::kBlock4};
@@ -119,7 +122,7 @@ void read_form(const Checkpoint& checkpoint, LogicalTensor& tensor) {
     tensor.shape = read.shape;
     compare_pieces(checkpoint, checkpoint.at(state).info.bytes, tensor);
   } catch (const Error& error) {  // a fault of this one tensor among many
-    tensor.faults.push_back(error.what());
+    tensor.faults.emplace_back(error.what());
   }
 }
 
@@ -154,7 +157,7 @@ std::vector<LogicalTensor> logical_tensors(const Checkpoint& checkpoint) {
         std::any_of(tensor.pieces.begin(), tensor.pieces.end(),
                     [&](const std::string& piece) { return checkpoint.at(piece).file != first_file; });
     if (scattered)
-      tensor.remarks.push_back("pieces in several shards, which transformers 4.54 and 4.55 cannot load");
+      tensor.remarks.emplace_back("pieces in several shards, which transformers 4.54 and 4.55 cannot load");
     if (tensor.pieces.size() > 1 || tensor.dtype == DType::kI8) read_form(checkpoint, tensor);
     tensors.push_back(std::move(tensor));
   }

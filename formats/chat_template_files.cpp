@@ -193,9 +193,11 @@ NamedValues read_special_tokens(const std::string& folder) {
 Conversation read_conversation(const std::string& path) {
   const Value document = value_from_json(read_input(path, kMaxConversationBytes), path);
   if (document.list()) return {document, {}};
-  const Error wrong(ExitCode::kMalformed,
-                    path + ": must hold a list of messages, or an object with 'messages'", path);
-  if (!document.dict()) throw wrong;
+  const auto wrong = [&] {
+    return Error(ExitCode::kMalformed, path + ": must hold a list of messages, or an object with 'messages'",
+                 path);
+  };
+  if (!document.dict()) throw wrong();
   Conversation conversation;
   for (auto& [name, value] : entries_of(document)) {
     if (name == "messages")
@@ -203,7 +205,7 @@ Conversation read_conversation(const std::string& path) {
     else
       conversation.names.emplace_back(name, value);
   }
-  if (!conversation.messages.list()) throw wrong;
+  if (!conversation.messages.list()) throw wrong();
   return conversation;
 }
 

@@ -165,7 +165,7 @@ TokenizerParts parts_from_sentencepiece(std::string_view content, const Tokenize
   const PrependScheme first = config.legacy ? PrependScheme::kAlways : PrependScheme::kFirst;
   parts.pre_tokenizer = {Metaspace{kMetaspace, has_prefix ? first : PrependScheme::kNever, false}};
   parts.decoder = {DecodeReplace{kMetaspace, " "}, DecodeByteFallback{}, DecodeFuse{}};
-  if (has_prefix) parts.decoder.push_back(DecodeStrip{" ", 1, 0});
+  if (has_prefix) parts.decoder.emplace_back(DecodeStrip{" ", 1, 0});
 
   // Names that the configuration leaves out are those of the model itself.
   TokenizerConfig completed = config;

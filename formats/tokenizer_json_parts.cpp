@@ -75,7 +75,7 @@ const std::string& one_character(const Json& part, const char* key, const std::s
 
 template <NormalForm form>
 void read_form(const Json&, const std::string&, std::vector<NormalizerStep>& out) {
-  out.push_back(NormalizeForm{form});
+  out.emplace_back(NormalizeForm{form});
 }
 
 constexpr Row<NormalizerStep> kNormalizers[] = {

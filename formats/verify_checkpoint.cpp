@@ -176,7 +176,7 @@ class Verifier {
         (found.method == QuantMethod::kBlock4 &&
          (found.code != plan_.quant.code || found.nested != plan_.quant.nested ||
           found.storage != plan_.quant.storage)))
-      result_.problems.push_back("config.json: quantization_config does not say what the tensors are");
+      result_.problems.emplace_back("config.json: quantization_config does not say what the tensors are");
   }
 
   void compare_values() {

@@ -83,7 +83,7 @@ inline Planes planes_of(const Values& values) {
            _mm256_permute4x64_epi64(second, 0x88), _mm256_permute4x64_epi64(second, 0xdd)}};
 }
 
-constexpr int kUnit = 64;  // weights looked up at once: 32 bytes of codes
+inline constexpr int kUnit = 64;  // weights looked up at once: 32 bytes of codes
 
 // The values of 32 codes, one a byte: float j of register v is that of byte 4v + j, for j >= 4 of byte 12 +
 // 4v + j.

@@ -21,8 +21,9 @@ class FlushToZero {
   unsigned saved_;
 };
 
-constexpr int kScales = 16;                 // decoded at a time: their loads hide behind 16 blocks' products
-constexpr int kScalesBuffer = 2 * kScales;  // written in whole registers: only those can be read back at once
+inline constexpr int kScales = 16;  // decoded at a time: their loads hide behind 16 blocks' products
+// Written in whole registers: only those can be read back at once.
+inline constexpr int kScalesBuffer = 2 * kScales;
 
 // The scales of blocks [first, first + count), count <= kScales. NaN becomes the plain NaN, which survives
 // rounding.

@@ -22,7 +22,7 @@ bool Continuation::wants_logits() const {
 }
 
 void Continuation::take_prompt(std::span<const float> logits, std::int32_t next) {
-  out_.prompt_logprobs.push_back(logprobs_of(logits, next, *params_.prompt_logprobs));
+  out_.prompt_logprobs.emplace_back(logprobs_of(logits, next, *params_.prompt_logprobs));
 }
 
 std::int32_t Continuation::choose(std::span<const float> logits, std::span<const std::int32_t> history) {

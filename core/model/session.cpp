@@ -39,7 +39,7 @@ Generation generate(Transformer& transformer, std::span<const std::int32_t> prom
                           result = std::move(ended);
                         }};
   });
-  if (result.failure) throw *result.failure;
+  if (result.failure) throw Error(*result.failure);
   return std::move(result.generation);
 }
 

@@ -120,7 +120,7 @@ void DecoderRun::end(std::size_t step) {
   }
 }
 
-void DecoderRun::apply(std::size_t step, const DecodeByteLevel&, std::string text) {
+void DecoderRun::apply(std::size_t step, const DecodeByteLevel&, const std::string& text) {
   State& state = states_[step];
   state.held += bytes_of_token(text);
   if (state.from_prompt > 0 && !state.held.empty()) {
@@ -162,11 +162,11 @@ void DecoderRun::apply(std::size_t step, const DecodeFuse&, std::string text) {
   feed(step + 1, std::move(text));
 }
 
-void DecoderRun::apply(std::size_t step, const DecodeReplace& row, std::string text) {
+void DecoderRun::apply(std::size_t step, const DecodeReplace& row, const std::string& text) {
   feed(step + 1, replace_all(row.pattern, text, row.content, kNoLimit));
 }
 
-void DecoderRun::apply(std::size_t step, const DecodeStrip& row, std::string text) {
+void DecoderRun::apply(std::size_t step, const DecodeStrip& row, const std::string& text) {
   State& state = states_[step];
   if (!state.fused) {
     feed(step + 1, stripped(text, row));
@@ -182,7 +182,7 @@ void DecoderRun::apply(std::size_t step, const DecodeStrip& row, std::string tex
   feed(step + 1, std::string(rest));
 }
 
-void DecoderRun::apply(std::size_t step, const DecodeMetaspace& row, std::string text) {
+void DecoderRun::apply(std::size_t step, const DecodeMetaspace& row, const std::string& text) {
   const bool drops = row.strips_first && (states_[step].first || states_[step].fused);
   feed(step + 1, replace_all(row.replacement, text, drops ? "" : " ", kNoLimit));
 }

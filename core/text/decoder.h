@@ -66,12 +66,12 @@ class DecoderRun {
   };
   void feed(std::size_t step, std::string text);
   void end(std::size_t step);  // no more input for this step
-  void apply(std::size_t step, const DecodeByteLevel&, std::string text);
+  void apply(std::size_t step, const DecodeByteLevel&, const std::string& text);
   void apply(std::size_t step, const DecodeByteFallback&, std::string text);
   void apply(std::size_t step, const DecodeFuse&, std::string text);
-  void apply(std::size_t step, const DecodeReplace&, std::string text);
-  void apply(std::size_t step, const DecodeStrip&, std::string text);
-  void apply(std::size_t step, const DecodeMetaspace&, std::string text);
+  void apply(std::size_t step, const DecodeReplace&, const std::string& text);
+  void apply(std::size_t step, const DecodeStrip&, const std::string& text);
+  void apply(std::size_t step, const DecodeMetaspace&, const std::string& text);
   void apply(std::size_t step, const DecodeWordEnd&, std::string text);
   void apply(std::size_t step, const DecodeJoin&, std::string text);
   void flush_bytes(std::size_t step);

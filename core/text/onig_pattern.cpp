@@ -362,7 +362,7 @@ class Translator {
         set.items += "0-9A-Fa-f";
         break;
       case 'H':
-        set.alternatives.push_back("[^0-9A-Fa-f]");
+        set.alternatives.emplace_back("[^0-9A-Fa-f]");
         break;
       case 'b':
         set.items += "\\x08";

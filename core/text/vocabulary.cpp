@@ -36,7 +36,8 @@ Vocabulary::Vocabulary(std::vector<std::pair<std::string, TokenId>> entries) {
   tokens_.resize(static_cast<std::size_t>(highest) + 1);
   slots_.assign(std::bit_ceil(2 * entries.size() + 1), kEmpty);
   std::size_t probes_left = kMaxProbesPerEntry * slots_.size();
-  for (auto& [text, id] : entries) {
+  for (auto& entry : entries) {
+    const auto& [text, id] = entry;
     Token& token = tokens_[static_cast<std::size_t>(id)];
     if (token.used)
       throw malformed("the id " + std::to_string(id) + " belongs to two tokens, \"" + escaped(token.text) +
@@ -50,7 +51,7 @@ Vocabulary::Vocabulary(std::vector<std::pair<std::string, TokenId>> entries) {
       throw malformed("the token \"" + escaped(text) + "\" has two ids, " + std::to_string(slot) + " and " +
                       std::to_string(id));
     slot = id;
-    token = {std::move(text), true};
+    token = {std::move(entry.first), true};
   }
 }
 

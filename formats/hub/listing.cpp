@@ -53,7 +53,7 @@ std::string next_page(const HttpHead& head) {
 }
 
 std::string commit_in(const Json& answer, const std::string& what) {
-  const std::string commit = optional_string(answer, "sha", "", what + ": the Hub's answer");
+  std::string commit = optional_string(answer, "sha", "", what + ": the Hub's answer");
   if (!is_commit(commit)) throw Error(ExitCode::kMalformed, what + ": the Hub's answer names no commit");
   return commit;
 }

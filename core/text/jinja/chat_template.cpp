@@ -23,7 +23,7 @@ Value normalized(const Value& message) {
   Entries entries;
   for (const auto& [key, value] : message.dict()->entries)
     if (!value.is_none()) entries.emplace_back(key, value);
-  const Value plain = jinja::make_dict(entries);
+  Value plain = jinja::make_dict(entries);
   for (const std::string_view name : kReasoning) {
     const Value* reasoning = plain.dict()->find(name);
     if (!reasoning) continue;

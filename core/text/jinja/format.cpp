@@ -134,9 +134,9 @@ class PercentFormat {
   }
 
   static std::string padded(std::string text, int width, bool left) {
-    const std::int64_t missing = width - length_of(text);
-    const std::string blanks(static_cast<std::size_t>(std::max<std::int64_t>(missing, 0)), ' ');
-    return left ? text + blanks : blanks + text;
+    const std::int64_t missing = std::max<std::int64_t>(width - length_of(text), 0);
+    text.insert(left ? text.size() : 0, static_cast<std::size_t>(missing), ' ');
+    return text;
   }
 
   const std::string& format_;

@@ -29,7 +29,7 @@ void Scope::set(const std::string& name, Value value) {
 }
 
 Interpreter::Interpreter(Names context, std::tm now) : scope_(std::make_shared<Scope>()), now_(now) {
-  for (auto& [name, value] : context) scope_->set(name, std::move(value));
+  for (auto& given : context) scope_->set(given.first, std::move(given.second));
   scope_ = std::make_shared<Scope>(scope_);  // the template's own names, over what it is given
 }
 

@@ -16,7 +16,7 @@ std::string float_text(double value) {
   // The shortest digits that give the value back, as Python's repr; its rule says where an exponent is used.
   char buffer[32];
   const auto scientific = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
-  const std::string text(buffer, scientific.ptr);
+  std::string text(buffer, scientific.ptr);
   const std::size_t e = text.find('e');
   const int exponent = std::stoi(text.substr(e + 1));
   if (value != 0.0 && (exponent < -4 || exponent >= 16)) return text;

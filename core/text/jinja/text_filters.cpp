@@ -199,7 +199,7 @@ Value whole(double number) {
 
 Value to_int(Interpreter&, const Value& subject, const Bound& given) {
   must_be_defined(subject);
-  const Value fallback = given.has(0) ? given[0] : Value(0);
+  Value fallback = given.has(0) ? given[0] : Value(0);
   if (const auto integer = subject.integer()) return *integer;
   if (const auto number = subject.number()) {
     if (std::isnan(*number)) return fallback;

@@ -28,6 +28,7 @@ std::optional<double> Value::number() const {
 }
 
 std::optional<Value> Object::attribute(Interpreter&, const std::string&) { return std::nullopt; }
+// By value, because overrides take the arguments apart. NOLINTNEXTLINE(performance-unnecessary-value-param)
 Value Object::call(Interpreter&, Arguments) {
   fail("'" + std::string(type_name()) + "' object is not callable");
 }
@@ -80,15 +81,16 @@ Value make_dict(std::vector<std::pair<Value, Value>> entries) {
   auto dict = std::make_shared<Dict>();
   Extent extent;
   dict->entries.reserve(entries.size());
-  for (auto& [key, value] : entries) {
+  for (auto& entry : entries) {
+    const auto& [key, value] = entry;
     if (!hashable(key)) fail(a_type_of(key) + " cannot be a key of a dict");
     extent.add(key);
     extent.add(value);
     if (const Value* known = dict->find(key)) {
-      *const_cast<Value*>(known) = std::move(value);
+      *const_cast<Value*>(known) = std::move(entry.second);
       continue;
     }
-    dict->entries.emplace_back(std::move(key), std::move(value));
+    dict->entries.push_back(std::move(entry));
     if (const std::string* text = dict->entries.back().first.text())
       dict->by_text.emplace(*text, dict->entries.size() - 1);
   }
