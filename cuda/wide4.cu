@@ -1,21 +1,20 @@
 // Many tokens, 4-bit tiles, on Hopper: every weight is decoded once for up to 128 tokens.
 //
-//   - The weights are the A operand of wgmma, from registers: a tile's lane order is that operand's. Two
-//   codes
-//     at a time become two half-precision centroids by one look-up, see batch4.cu. The inputs are the B
+//   - The weights are the A operand of wgmma, from registers: a tile's lane order is that operand's. Two of
+//     the codes at a time become half-precision centroids by one look-up, see batch4.cu. The inputs are the B
 //     operand and lie in memory as the tensor cores read them (HalfInputs::wide_tokens): a stage of them is
 //     two copies.
-//   - One warpgroup keeps a ring of stages full (wide4_copy.cuh): 128 columns of 64 rows for each of the
-//   others,
-//     and of the inputs. The others (wide4_multiply.cuh) decode what comes next and scale what came before
-//     while their products run. Scales are applied to the float32 sums of 64 columns, so that centroids keep
-//     11 bits and scales all of theirs.
+//   - One warpgroup keeps a ring of stages full (wide4_copy.cuh): 128 columns of inputs, and of 64 rows of
+//     weights for each of the others. Those (wide4_multiply.cuh) decode what comes next and scale what came
+//     before while their products run. Scales are applied to the float32 sums of 64 columns, so that
+//     centroids keep 11 bits and scales all of theirs.
 //   - The steps of all products (row tiles, tokens, columns) are one line, of which every thread block has an
 //     equal piece. Where pieces end amid the columns of a product, who has its first columns adds up the
-//     others' sums, in the order of the columns. They begin with what others wait for, and wait at their end.
+//     others' sums, in the order of the columns (wide4_finish.cuh). They begin with what others wait for, and
+//     wait at their end. All thread blocks must run at the same time therefore: there are no more of them
+//     than multiprocessors.
 //   - Products of few rows are cut into equal pieces instead. Their blocks end at the same time, and each
-//   adds
-//     up and stores a share of the tokens.
+//     adds up and stores a share of the tokens.
 #include <algorithm>
 
 #include "core/quant/codebook.h"
